@@ -1,0 +1,2 @@
+//! minivmm.
+pub mod cpu;
