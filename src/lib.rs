@@ -1,2 +1,3 @@
 //! minivmm.
+pub mod cli;
 pub mod cpu;

@@ -1,0 +1,264 @@
+//! What a command line means: the typed configuration that [`parse`](super::parse) returns.
+//!
+//! Read by `machine` (assembly) and `main`. Plain data: nothing here opens a file, reads a clock or knows how
+//! an option is spelled. Every value has passed the checks that the text alone allows; what only the host can
+//! tell (does the file exist, may we open the tap) is checked by whoever opens it.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Build this machine and run it.
+    Run(Box<Config>),
+    /// Print this text (it ends with a newline) on standard output and exit with status 0.
+    Print(String),
+    /// Print which accelerators this build and this host have (only `machine` knows) and exit with status 0.
+    AccelHelp,
+}
+
+/// One machine, as the command line describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `-kernel`: bzImage or ELF.
+    pub kernel: PathBuf,
+    /// `-initrd`: loaded as it is.
+    pub initrd: Option<PathBuf>,
+    /// `-append`: the kernel's command line, empty if not given.
+    pub append: String,
+    /// `-m`: guest RAM in bytes, a multiple of 8 KiB, [`MIN_MEMORY`]..=[`MAX_MEMORY`].
+    pub memory: u64,
+    /// `-smp`: number of vCPUs, 1..=[`MAX_CPUS`].
+    pub smp: u32,
+    /// `-netdev`, in the order given; ids are unique.
+    pub netdevs: Vec<Netdev>,
+    /// `-device`, in the order given; ids and explicit PCI addresses are unique.
+    pub devices: Vec<Device>,
+    /// `-accel`: the accelerators to try, in this order; empty if the user left the choice to `machine`.
+    pub accel: Vec<AccelChoice>,
+    /// `-cpu`.
+    pub cpu: CpuModel,
+    /// `-nographic`: accepted for QEMU's sake; there is never a display.
+    pub nographic: bool,
+    /// `-serial`: the ports in order, ttyS0 first, at most [`MAX_SERIALS`]. Without the option: one on stdio.
+    pub serials: Vec<Serial>,
+    /// `-no-reboot`: a guest's reset ends the run.
+    pub no_reboot: bool,
+    /// `-timeout`: wall time after which the run ends with status 124; never zero.
+    pub timeout: Option<Duration>,
+    /// `-machine`.
+    pub machine: MachineConfig,
+    /// `-fw_cfg`, in the order given; names are unique.
+    pub fw_cfg: Vec<FwCfgFile>,
+    /// What works but is probably not meant, one line each, to be printed on standard error.
+    pub warnings: Vec<String>,
+}
+
+/// Guest RAM without `-m`: 256 MiB.
+pub const DEFAULT_MEMORY: u64 = 256 << 20;
+/// Least guest RAM: a kernel is loaded at 1 MiB and needs something to stand on.
+pub const MIN_MEMORY: u64 = 2 << 20;
+/// Most guest RAM: 1 TiB. More is a forgotten or mistyped suffix.
+pub const MAX_MEMORY: u64 = 1 << 40;
+/// Most vCPUs.
+pub const MAX_CPUS: u32 = 32;
+/// A PC has four serial ports.
+pub const MAX_SERIALS: usize = 4;
+
+/// An accelerator: what runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccelChoice {
+    /// Linux KVM.
+    Kvm,
+    /// The software CPU.
+    Soft,
+}
+
+/// `-cpu`: what CPUID tells the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CpuModel {
+    /// The host's CPU, as far as the accelerator passes it on.
+    #[default]
+    Host,
+    /// Everything that the accelerator can do.
+    Max,
+}
+
+/// `-machine`: `pc` and `q35` both name the one machine there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MachineConfig {
+    /// `kernel-unpack=`.
+    pub kernel_unpack: KernelUnpack,
+}
+
+/// Who decompresses a bzImage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KernelUnpack {
+    /// We do, before the machine starts.
+    #[default]
+    Host,
+    /// The kernel's own decompressor does.
+    Guest,
+}
+
+/// `-netdev`: a backend, joined to a NIC by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Netdev {
+    /// A tap interface of the host.
+    Tap(TapOptions),
+}
+
+impl Netdev {
+    /// The name by which a device refers to this backend.
+    pub fn id(&self) -> &str {
+        match self {
+            Netdev::Tap(tap) => &tap.id,
+        }
+    }
+}
+
+/// `-netdev tap`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapOptions {
+    /// `id=`.
+    pub id: String,
+    /// `ifname=`: 1 to 15 bytes, a valid interface name. None: the kernel picks one, or `fd` brings it.
+    pub ifname: Option<String>,
+    /// `script=`: run when the tap is up.
+    pub script: ScriptChoice,
+    /// `downscript=`: run before the tap goes.
+    pub downscript: ScriptChoice,
+    /// `fd=`: an open tap inherited from the parent, never negative. Then none of the others but
+    /// `vnet_hdr` and `address` differ from their defaults.
+    pub fd: Option<i32>,
+    /// `vnet_hdr=`. None: used where the tap has it.
+    pub vnet_hdr: Option<bool>,
+    /// `address=`: the host side's IPv4 address.
+    pub address: AddressChoice,
+}
+
+/// `script=` and `downscript=`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ScriptChoice {
+    /// Not given.
+    #[default]
+    Default,
+    /// `no`: run nothing.
+    No,
+    /// Run this program with the interface's name as its argument.
+    Path(PathBuf),
+}
+
+/// `address=`: what minivmm sets on the host side of a tap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AddressChoice {
+    /// Not given: 10.0.2.2/24 if neither ifname, script nor fd is given and the subnet is free, else nothing.
+    #[default]
+    Default,
+    /// `none`: leave the addresses alone.
+    None,
+    /// Set this one.
+    Ip4 {
+        /// A host's address: neither 0.0.0.0, multicast nor broadcast.
+        addr: Ipv4Addr,
+        /// Prefix length, 1..=32.
+        prefix: u8,
+    },
+}
+
+/// `-device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// Intel 82540EM.
+    E1000(E1000Options),
+    /// QEMU's isa-debug-exit: a write of n ends the run with status 2n+1.
+    IsaDebugExit(IsaDebugExitOptions),
+}
+
+impl Device {
+    /// `id=`, if given.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Device::E1000(nic) => nic.id.as_deref(),
+            Device::IsaDebugExit(exit) => exit.id.as_deref(),
+        }
+    }
+}
+
+/// `-device e1000`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct E1000Options {
+    /// `id=`.
+    pub id: Option<String>,
+    /// `netdev=`: the id of a netdev in [`Config::netdevs`], used by no other device. None: no cable.
+    pub netdev: Option<String>,
+    /// `mac=`, or the default 52:54:00:12:34:56 with the last byte counted up past the MACs that are taken.
+    /// Unicast, never zero.
+    pub mac: [u8; 6],
+    /// `addr=`. None: the machine picks a free slot.
+    pub addr: Option<PciAddress>,
+    /// `link-delay=`: time from the start of autonegotiation to link up; zero unless given.
+    pub link_delay: Duration,
+}
+
+/// `addr=SLOT[.FUNCTION]` on PCI bus 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PciAddress {
+    /// 1..=30: slot 0 is the host bridge, slot 31 the ISA bridge.
+    pub slot: u8,
+    /// Always 0 as long as every device has one function.
+    pub function: u8,
+}
+
+/// `-device isa-debug-exit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsaDebugExitOptions {
+    /// `id=`.
+    pub id: Option<String>,
+    /// `iobase=`: first port, 0x501 unless given; `iobase + iosize` stays within 0x10000.
+    pub iobase: u16,
+    /// `iosize=`: number of ports: 1, 2 (default) or 4.
+    pub iosize: u16,
+}
+
+/// `-serial`: where a 16550's bytes go and come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serial {
+    /// The terminal (or whatever standard input and output are); at most one port.
+    Stdio,
+    /// The port exists; output is thrown away and there is no input.
+    Null,
+    /// The port does not exist; the next `-serial` is still the next port.
+    None,
+    /// Output goes to this file, truncated at the start; there is no input.
+    File(PathBuf),
+    /// A Unix stream socket.
+    Unix {
+        /// At most 107 bytes (sun_path).
+        path: PathBuf,
+        /// `server=on`: listen there; off: connect.
+        server: bool,
+        /// `wait=on` (a server's default): the machine starts when somebody has connected. Off for a client.
+        wait: bool,
+    },
+}
+
+/// `-fw_cfg`: a file that the guest reads through the fw_cfg device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FwCfgFile {
+    /// Begins with `opt/`, at most 55 bytes of printable ASCII.
+    pub name: String,
+    /// Where the content comes from.
+    pub source: FwCfgSource,
+}
+
+/// The content of a [`FwCfgFile`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FwCfgSource {
+    /// `file=`: this file's bytes.
+    File(PathBuf),
+    /// `string=`: these bytes, without a terminating zero.
+    String(String),
+}
