@@ -1,3 +1,15 @@
 //! minivmm.
+//! minivmm, a small machine emulator for people who write and test network drivers.
+
+pub mod accel;
+pub mod bus;
+pub mod chipset;
 pub mod cli;
 pub mod cpu;
+pub mod event;
+pub mod irq;
+pub mod machine;
+pub mod memory;
+pub mod netport;
+pub mod pci;
+pub mod time;

@@ -1,0 +1,157 @@
+//! Accelerators: what runs the guest's instructions.
+//!
+//! Downward [`Accel`], [`Vm`] and [`Vcpu`]; upward [`GuestBus`], which the machine implements. `kvm` and `soft`
+//! behave alike. Only `machine` uses this module.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::bus::Access;
+use crate::irq::{GsiSink, MsiSink};
+use crate::memory::GuestRam;
+
+/// Where a vCPU's accesses go that are not RAM. Implemented by `machine`.
+pub trait GuestBus: Debug + Send + Sync {
+    /// IN: the value in the low `access.width` bytes.
+    fn pio_read(&self, port: u16, access: &Access<'_>) -> u64;
+    /// OUT.
+    fn pio_write(&self, port: u16, value: u64, access: &Access<'_>);
+    /// A read of guest physical memory that is not RAM.
+    fn mmio_read(&self, addr: u64, access: &Access<'_>) -> u64;
+    /// A write to guest physical memory that is not RAM.
+    fn mmio_write(&self, addr: u64, value: u64, access: &Access<'_>);
+}
+
+/// Why an accelerator cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AccelError {
+    /// Not usable here: what was tried, what the host answered, what to do.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The host failed in the middle.
+    #[error("{what}: {source}")]
+    Host {
+        /// The call that failed.
+        what: &'static str,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The guest did what this accelerator cannot run: the instruction and where.
+    #[error("{0}")]
+    CannotRun(String),
+}
+
+/// Why a vCPU came back to its thread. Port and memory accesses never end a run; they go to [`GuestBus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Somebody called [`Kicker::kick`]: look at the life cycle, then run again.
+    Kicked,
+    /// HLT with interrupts off, on an accelerator that leaves that to us: nothing can wake this CPU.
+    Halted,
+    /// Triple fault.
+    Shutdown,
+}
+
+/// Makes a running vCPU come back with [`Exit::Kicked`] soon; a kick between two runs ends the next one.
+pub trait Kicker: Debug + Send + Sync {
+    /// Callable from any thread.
+    fn kick(&self);
+}
+
+/// How a vCPU starts after power-on or reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartState {
+    /// Runs from these registers: the boot CPU.
+    Run(EntryState),
+    /// Waits for INIT and SIPI: every other CPU.
+    WaitForSipi,
+}
+
+/// The boot CPU's registers at the kernel's entry. Segments are flat, interrupts off, paging as `mode` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryState {
+    /// The processor mode at entry.
+    pub mode: EntryMode,
+    /// First instruction.
+    pub rip: u64,
+    /// RSP.
+    pub rsp: u64,
+    /// RSI: Linux 64-bit boot protocol, the zero page.
+    pub rsi: u64,
+    /// RBX: PVH, the start info; multiboot, its information structure.
+    pub rbx: u64,
+    /// RAX: multiboot's magic number.
+    pub rax: u64,
+    /// Guest physical base of a GDT whose selectors 0x10 and 0x18 are flat code and data of the mode.
+    pub gdt_base: u64,
+    /// GDT limit in bytes, inclusive.
+    pub gdt_limit: u16,
+}
+
+/// The processor mode at entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryMode {
+    /// 64-bit long mode, paging through the PML4 at `cr3`.
+    Long {
+        /// Guest physical base of the PML4.
+        cr3: u64,
+    },
+    /// 32-bit protected mode, paging off (PVH, multiboot).
+    Protected,
+    /// 16-bit real mode at CS = `segment`.
+    Real {
+        /// CS, DS, ES and SS selector; base is 16 times it.
+        segment: u16,
+    },
+}
+
+/// A kind of accelerator.
+pub trait Accel: Debug {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Creates a machine with this RAM, an interrupt controller (PIC, IOAPIC, local APICs) and a PIT.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn create_vm(&self, ram: &GuestRam, vcpus: u32) -> Result<Arc<dyn Vm>, AccelError>;
+}
+
+/// One virtual machine: the part of it that the accelerator owns.
+pub trait Vm: GsiSink + MsiSink {
+    /// Creates vCPU `id`, whose APIC id is the same.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn create_vcpu(&self, id: u32) -> Result<Box<dyn Vcpu>, AccelError>;
+
+    /// Interrupt controllers and PIT to their power-on state. No vCPU may be running.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn reset(&self) -> Result<(), AccelError>;
+
+    /// One line on what runs the guest, for the user (hardware or emulation under it).
+    fn describe(&self) -> String;
+}
+
+/// One virtual CPU; lives on its own thread.
+pub trait Vcpu: Debug + Send {
+    /// Puts the CPU into its start state: everything else as after power-on.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn reset(&mut self, start: &StartState) -> Result<(), AccelError>;
+
+    /// Runs until an [`Exit`].
+    ///
+    /// # Errors
+    /// [`AccelError`], after which the CPU must not run again before a reset.
+    fn run(&mut self, bus: &dyn GuestBus) -> Result<Exit, AccelError>;
+
+    /// The handle by which others interrupt [`Self::run`]. Must be made on the thread that runs the CPU.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn kicker(&mut self) -> Result<Arc<dyn Kicker>, AccelError>;
+}

@@ -1,0 +1,3 @@
+//! The machine: assembly and wiring of accelerator, buses, chips, PCI, NICs and network backends.
+
+pub mod pc;

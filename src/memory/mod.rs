@@ -1,0 +1,11 @@
+//! Guest memory: the RAM itself, and the revocable handle through which bus-mastering devices reach it.
+//!
+//! `machine` creates it, `boot` fills it, `accel` maps it into the guest, devices touch it only through
+//! [`DmaHandle`]. Nothing here knows a device or an accelerator. All access is volatile (vm-memory), because
+//! the guest's other vCPUs may write at any moment: read once, then work on the copy.
+
+mod dma;
+mod guest_ram;
+
+pub use dma::{DmaError, DmaHandle};
+pub use guest_ram::{GuestRam, GuestSlice, MemoryError, RamRegion};

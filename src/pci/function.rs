@@ -1,0 +1,82 @@
+//! What a device gives to become a PCI function.
+//!
+//! Implemented by devices (`nic`); called by the configuration header and the BAR decoder of this folder.
+//! The header owns configuration space: ids, Command, BAR sizing and moving, capabilities. The device sees
+//! only its registers, its DMA handle (switched by Command.BME) and its interrupt.
+
+use std::fmt::Debug;
+
+use crate::bus::{Access, AccessError};
+
+/// The constant part of a type 0 header (PCI Local Bus 3.0, section 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Vendor id, 0x00.
+    pub vendor: u16,
+    /// Device id, 0x02.
+    pub device: u16,
+    /// Revision, 0x08.
+    pub revision: u8,
+    /// Class code, 0x09: base class in bits 23:16, sub-class 15:8, programming interface 7:0.
+    pub class: u32,
+    /// Subsystem vendor id, 0x2c.
+    pub subsystem_vendor: u16,
+    /// Subsystem id, 0x2e.
+    pub subsystem: u16,
+    /// Interrupt pin, 0x3d: 0 none, 1 INTA#.
+    pub interrupt_pin: u8,
+    /// Min_Gnt, 0x3e, in units of 0.25 us.
+    pub min_gnt: u8,
+    /// Max_Lat, 0x3f, in units of 0.25 us.
+    pub max_lat: u8,
+}
+
+/// One base address register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BarSpec {
+    /// Register number, 0 to 5. A 64-bit BAR takes the next one too.
+    pub index: u8,
+    /// What it decodes.
+    pub kind: BarKind,
+    /// Size in bytes: a power of two, at least 16 for memory and 4 for I/O.
+    pub size: u64,
+}
+
+/// What a BAR decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BarKind {
+    /// I/O ports.
+    Io,
+    /// Memory below 4 GiB, not prefetchable.
+    Mem32,
+    /// Memory anywhere, not prefetchable.
+    Mem64,
+}
+
+/// A PCI function's device side.
+pub trait Function: Debug + Send + Sync {
+    /// The header's constants.
+    fn identity(&self) -> Identity;
+
+    /// The BARs, in ascending index.
+    fn bars(&self) -> Vec<BarSpec>;
+
+    /// Reads `access.width` bytes at `offset` in BAR `bar`. Called only while Command decodes the BAR.
+    ///
+    /// # Errors
+    /// [`AccessError`]; the guest reads all-ones.
+    fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError>;
+
+    /// Writes `access.width` bytes at `offset` in BAR `bar`. Called only while Command decodes the BAR.
+    ///
+    /// # Errors
+    /// [`AccessError`]; the write is lost.
+    fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError>;
+
+    /// Command.BME changed to `on`; the DMA handle has been switched already. A device with work waiting
+    /// looks at it again.
+    fn bus_master_changed(&self, on: bool);
+
+    /// RST#: everything to its power-on state. The header resets configuration space itself.
+    fn bus_reset(&self);
+}
