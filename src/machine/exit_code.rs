@@ -1,0 +1,106 @@
+//! Why a run ended, and the process exit status that says so.
+//!
+//! Made by [`super::lifecycle`]; printed by `main` as the last line on standard error and written to
+//! `-result`. The statuses are part of the interface (docs/exit-status.md).
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why the run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// The guest powered off.
+    PowerOff,
+    /// The guest powered off after `minivmm.run=COMMAND` ended with this status.
+    CommandExit(u8),
+    /// The guest asked for a reset and `-no-reboot` was given.
+    Reset,
+    /// isa-debug-exit was written; the status is 2n + 1.
+    DebugExit(u8),
+    /// The guest's kernel panicked: its own words, if they were seen on the console.
+    Panic(String),
+    /// A vCPU met a triple fault.
+    TripleFault,
+    /// Every vCPU halted with interrupts off: nothing can wake the guest.
+    Halted,
+    /// `-timeout` passed.
+    Timeout(Duration),
+    /// The user asked (Ctrl-A x).
+    Quit,
+    /// A signal ended the run.
+    Signal(i32),
+    /// We failed: what, where.
+    Internal(String),
+}
+
+impl EndReason {
+    /// The process exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::PowerOff | Self::Reset | Self::Quit => 0,
+            Self::CommandExit(status) | Self::DebugExit(status) => *status,
+            Self::Timeout(_) => 124,
+            Self::Internal(_) => 125,
+            Self::Panic(_) | Self::TripleFault | Self::Halted => 126,
+            Self::Signal(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+        }
+    }
+
+    /// One stable word for scripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PowerOff => "poweroff",
+            Self::CommandExit(_) => "command-exit",
+            Self::Reset => "reset",
+            Self::DebugExit(_) => "debug-exit",
+            Self::Panic(_) => "panic",
+            Self::TripleFault => "triple-fault",
+            Self::Halted => "halted",
+            Self::Timeout(_) => "timeout",
+            Self::Quit => "quit",
+            Self::Signal(_) => "signal",
+            Self::Internal(_) => "internal-error",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PowerOff => write!(f, "guest powered off"),
+            Self::CommandExit(status) => write!(f, "command in the guest ended with status {status}"),
+            Self::Reset => write!(f, "guest reset (-no-reboot)"),
+            Self::DebugExit(status) => write!(f, "isa-debug-exit, status {status}"),
+            Self::Panic(words) if words.is_empty() => write!(f, "guest panicked"),
+            Self::Panic(words) => write!(f, "guest panicked: {words}"),
+            Self::TripleFault => write!(f, "guest triple-faulted"),
+            Self::Halted => write!(f, "every CPU of the guest is halted with interrupts off"),
+            Self::Timeout(after) => write!(f, "-timeout: {after:?} passed"),
+            Self::Quit => write!(f, "quit"),
+            Self::Signal(number) => write!(f, "ended by signal {number}"),
+            Self::Internal(what) => write!(f, "internal error: {what}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_that_others_rely_on() {
+        let cases = [
+            (EndReason::PowerOff, 0),
+            (EndReason::CommandExit(7), 7),
+            (EndReason::DebugExit(33), 33),
+            (EndReason::Timeout(Duration::from_secs(1)), 124),
+            (EndReason::Internal(String::new()), 125),
+            (EndReason::Panic(String::new()), 126),
+            (EndReason::TripleFault, 126),
+            (EndReason::Signal(15), 143),
+        ];
+        for (reason, status) in cases {
+            assert_eq!(reason.status(), status, "{reason:?}");
+        }
+    }
+}

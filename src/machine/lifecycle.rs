@@ -1,0 +1,278 @@
+//! Running, stopping, resetting and ending a machine.
+//!
+//! vCPU threads, chips, signal handlers and the timeout *request*; the main thread alone *decides*, in
+//! [`Lifecycle::next`]. vCPU threads run while a generation is open and park between two of them, so that
+//! resetting the machine happens with every CPU standing still.
+//!
+//! Lock order: `state` is taken alone and never held across a kick or a callback.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::exit_code::EndReason;
+use crate::accel::{EntryState, Kicker, StartState};
+use crate::chipset::{PowerEvent, PowerSink};
+
+/// How long a kicked vCPU may take before it is kicked again.
+const KICK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a guest that panicked may still print before the run ends.
+const PANIC_GRACE: Duration = Duration::from_millis(800);
+
+/// What the main thread does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Bring the machine up again from the start.
+    Reset,
+    /// End the run.
+    End(EndReason),
+}
+
+/// Shared by everything that can start, stop or end the machine. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Counts the times the machine was started.
+    generation: u64,
+    /// The boot CPU's entry while a generation is open.
+    running: Option<EntryState>,
+    /// No more generations: threads return.
+    over: bool,
+    request: Option<PowerEvent>,
+    end: Option<EndReason>,
+    panic: Option<(Instant, String)>,
+    command_status: Option<u8>,
+    kickers: Vec<Arc<dyn Kicker>>,
+    /// vCPU threads inside a generation.
+    active: usize,
+    halted: usize,
+    cpus: usize,
+}
+
+impl Lifecycle {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, f: impl FnOnce(&mut State)) {
+        f(&mut self.lock());
+        self.shared.changed.notify_all();
+    }
+
+    /// Asks for the end of the run. The first reason wins.
+    pub fn end(&self, reason: EndReason) {
+        self.change(|s| {
+            s.end.get_or_insert(reason);
+        });
+    }
+
+    /// The guest's kernel panicked, `words` being its own: the run ends with the guest's own reset or
+    /// power-off, or after a short grace.
+    pub fn panicked(&self, words: &str) {
+        self.change(|s| {
+            s.panic.get_or_insert_with(|| (Instant::now(), words.to_owned()));
+        });
+    }
+
+    /// `minivmm.run=COMMAND` ended with this status: the status of the run once the guest powers off.
+    pub fn command_ended(&self, status: u8) {
+        self.change(|s| s.command_status = Some(status));
+    }
+
+    /// Registers a vCPU thread by its kicker.
+    pub fn join_cpu(&self, kicker: Arc<dyn Kicker>) {
+        self.change(|s| {
+            s.kickers.push(kicker);
+            s.cpus += 1;
+        });
+    }
+
+    /// vCPU threads: waits for the next start after generation `seen`; `None` when the run is over.
+    pub fn wait_start(&self, seen: u64, boot_cpu: bool) -> Option<(u64, StartState)> {
+        let mut state = self.lock();
+        loop {
+            if state.over {
+                return None;
+            }
+            if let Some(entry) = state.running
+                && state.generation > seen
+            {
+                state.active += 1;
+                let start = if boot_cpu { StartState::Run(entry) } else { StartState::WaitForSipi };
+                return Some((state.generation, start));
+            }
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// vCPU threads: whether generation `own` still runs.
+    pub fn runs(&self, own: u64) -> bool {
+        let state = self.lock();
+        state.running.is_some() && state.generation == own
+    }
+
+    /// vCPU threads: this CPU stands still until the next start.
+    pub fn parked(&self) {
+        self.change(|s| s.active = s.active.saturating_sub(1));
+    }
+
+    /// vCPU threads: nothing can wake this CPU any more. The run ends when that holds for all.
+    pub fn halted(&self) {
+        self.change(|s| {
+            s.halted += 1;
+            if s.halted >= s.cpus {
+                s.end.get_or_insert(EndReason::Halted);
+            }
+        });
+    }
+
+    /// Main thread: starts every CPU, the boot CPU at `entry`.
+    pub fn start(&self, entry: EntryState) {
+        self.change(|s| {
+            s.generation += 1;
+            s.running = Some(entry);
+            s.request = None;
+            s.halted = 0;
+        });
+    }
+
+    /// Main thread: waits until somebody asks for something and decides what it means. `deadline` is
+    /// `-timeout` with its length.
+    pub fn next(&self, no_reboot: bool, deadline: Option<(Instant, Duration)>) -> Next {
+        let mut state = self.lock();
+        loop {
+            if let Some(next) = decide(&mut state, no_reboot) {
+                return next;
+            }
+            let now = Instant::now();
+            if let Some((at, length)) = deadline
+                && now >= at
+            {
+                return Next::End(EndReason::Timeout(length));
+            }
+            let panic_over = state.panic.as_ref().map(|(at, _)| *at + PANIC_GRACE);
+            let wake = deadline.map(|d| d.0).into_iter().chain(panic_over).min();
+            state = match wake {
+                Some(at) => {
+                    let wait = self.shared.changed.wait_timeout(state, at.saturating_duration_since(now));
+                    wait.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Main thread: brings every CPU to a stand. Returns when all are parked.
+    pub fn stop(&self) {
+        let kickers = {
+            let mut state = self.lock();
+            state.running = None;
+            state.kickers.clone()
+        };
+        let mut state = self.lock();
+        while state.active > 0 {
+            drop(state);
+            kickers.iter().for_each(|k| k.kick());
+            let wait = self.shared.changed.wait_timeout_while(self.lock(), KICK_AGAIN, |s| s.active > 0);
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Main thread: no further start; vCPU threads return.
+    pub fn finish(&self) {
+        self.change(|s| s.over = true);
+    }
+}
+
+fn decide(state: &mut State, no_reboot: bool) -> Option<Next> {
+    if let Some(reason) = state.end.take() {
+        return Some(Next::End(reason));
+    }
+    let panic_is_over = state.panic.as_ref().is_some_and(|(at, _)| at.elapsed() >= PANIC_GRACE);
+    let request = state.request.take();
+    if (panic_is_over || request.is_some())
+        && let Some((_, words)) = state.panic.take()
+    {
+        return Some(Next::End(EndReason::Panic(words)));
+    }
+    Some(match request? {
+        PowerEvent::PowerOff => {
+            Next::End(state.command_status.map_or(EndReason::PowerOff, EndReason::CommandExit))
+        }
+        PowerEvent::DebugExit(status) => Next::End(EndReason::DebugExit(status)),
+        PowerEvent::Panicked => Next::End(EndReason::Panic(String::new())),
+        PowerEvent::Reset if no_reboot => Next::End(EndReason::Reset),
+        PowerEvent::Reset => Next::Reset,
+    })
+}
+
+impl PowerSink for Lifecycle {
+    fn request(&self, event: PowerEvent) {
+        if event == PowerEvent::Panicked {
+            return self.panicked("");
+        }
+        self.change(|s| {
+            s.request.get_or_insert(event);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(events: &[PowerEvent], no_reboot: bool) -> Next {
+        let life = Lifecycle::default();
+        events.iter().for_each(|e| life.request(*e));
+        life.next(no_reboot, None)
+    }
+
+    #[test]
+    fn the_first_request_wins() {
+        assert_eq!(asked(&[PowerEvent::Reset, PowerEvent::PowerOff], false), Next::Reset);
+        assert_eq!(asked(&[PowerEvent::Reset], true), Next::End(EndReason::Reset));
+        assert_eq!(asked(&[PowerEvent::DebugExit(3)], true), Next::End(EndReason::DebugExit(3)));
+    }
+
+    #[test]
+    fn a_reset_after_a_panic_ends_the_run_as_a_panic() {
+        let life = Lifecycle::default();
+        life.panicked("VFS: no root");
+        life.request(PowerEvent::Reset);
+        assert_eq!(life.next(false, None), Next::End(EndReason::Panic("VFS: no root".into())));
+    }
+
+    #[test]
+    fn a_panic_alone_ends_the_run_within_a_second() {
+        let life = Lifecycle::default();
+        life.request(PowerEvent::Panicked);
+        let start = Instant::now();
+        assert_eq!(life.next(false, None), Next::End(EndReason::Panic(String::new())));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn power_off_after_a_command_carries_its_status() {
+        let life = Lifecycle::default();
+        life.command_ended(3);
+        life.request(PowerEvent::PowerOff);
+        assert_eq!(life.next(false, None), Next::End(EndReason::CommandExit(3)));
+    }
+
+    #[test]
+    fn the_timeout_ends_the_run() {
+        let life = Lifecycle::default();
+        let length = Duration::from_millis(5);
+        let next = life.next(false, Some((Instant::now() + length, length)));
+        assert_eq!(next, Next::End(EndReason::Timeout(length)));
+    }
+}
