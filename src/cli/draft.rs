@@ -1,0 +1,82 @@
+//! The configuration while options are still coming in.
+//!
+//! Filled by `options`, turned into a [`Config`](super::Config) by `check`. Values are checked one by one; what
+//! they mean to each other is not.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::config::{
+    AccelChoice, CpuModel, DEFAULT_MEMORY, Device, FwCfgFile, MachineConfig, Netdev, Serial,
+};
+use super::error::Context;
+
+/// A value, and how the option that brought it was typed.
+#[derive(Debug)]
+pub(super) struct Given<T> {
+    pub(super) echo: String,
+    pub(super) value: T,
+}
+
+/// What has been asked for so far.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) kernel: Option<PathBuf>,
+    pub(super) initrd: Option<PathBuf>,
+    pub(super) append: String,
+    pub(super) memory: u64,
+    pub(super) smp: u32,
+    pub(super) netdevs: Vec<Given<Netdev>>,
+    pub(super) devices: Vec<Given<Device>>,
+    pub(super) accel: Vec<AccelChoice>,
+    pub(super) cpu: CpuModel,
+    pub(super) nographic: bool,
+    pub(super) nodefaults: bool,
+    pub(super) serials: Vec<Serial>,
+    pub(super) no_reboot: bool,
+    pub(super) timeout: Option<Duration>,
+    pub(super) machine: MachineConfig,
+    pub(super) fw_cfg: Vec<FwCfgFile>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<T> Given<T> {
+    pub(super) fn new(context: &Context, value: T) -> Self {
+        Given { echo: context.echo().to_owned(), value }
+    }
+}
+
+impl Draft {
+    /// Adds accelerators to try after those already chosen.
+    pub(super) fn try_accel(&mut self, list: Vec<AccelChoice>) {
+        for accel in list {
+            if !self.accel.contains(&accel) {
+                self.accel.push(accel);
+            }
+        }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Draft {
+            kernel: None,
+            initrd: None,
+            append: String::new(),
+            memory: DEFAULT_MEMORY,
+            smp: 1,
+            netdevs: Vec::new(),
+            devices: Vec::new(),
+            accel: Vec::new(),
+            cpu: CpuModel::default(),
+            nographic: false,
+            nodefaults: false,
+            serials: Vec::new(),
+            no_reboot: false,
+            timeout: None,
+            machine: MachineConfig::default(),
+            fw_cfg: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
