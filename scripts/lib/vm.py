@@ -1,0 +1,153 @@
+"""One running minivmm with its serial console, its guest agent and its counters."""
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+from lib import netns
+from lib.agent import Agent, AgentError
+from lib.report import Failed
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MINIVMM = os.path.join(REPO, "target", "release", "minivmm")
+GUEST = os.path.join(REPO, "target", "guest")
+HOST_IP, GUEST_IP = "10.0.2.2", "10.0.2.15"
+
+
+class Vm:
+    """Starts minivmm; a context manager that never leaves a process behind.
+
+    options: more minivmm options; net: the -netdev and -device options (a list).
+    """
+
+    def __init__(self, options=(), net=None, kernel=None, log=None):
+        self.dir = tempfile.TemporaryDirectory(prefix="minivmm-")
+        self.agent_path = os.path.join(self.dir.name, "agent")
+        self.result_path = os.path.join(self.dir.name, "result.json")
+        if net is None:
+            net = ["-netdev", "tap,id=n0", "-device", "e1000,netdev=n0"]
+        self.command = [
+            MINIVMM, "-kernel", kernel or os.path.join(GUEST, "bzImage"), *net,
+            "-serial", "stdio", "-serial", f"unix:{self.agent_path},server=on,wait=off",
+            "-result", self.result_path, *options,
+        ]
+        self.console = b""
+        self.changed = threading.Condition()
+        self.log = open(log, "wb") if log else None
+        self.start = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=netns.die_with_parent,
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self._agent = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def _read(self):
+        while data := os.read(self.process.stdout.fileno(), 65536):
+            with self.changed:
+                self.console += data
+                self.changed.notify_all()
+            if self.log:
+                self.log.write(data)
+                self.log.flush()
+        with self.changed:
+            self.changed.notify_all()
+
+    def elapsed(self):
+        """Seconds since the process was started."""
+        return time.monotonic() - self.start
+
+    def wait_console(self, text, timeout):
+        """Waits until `text` (bytes) was printed on the console; returns the seconds since the start."""
+        end = time.monotonic() + timeout
+        with self.changed:
+            while text not in self.console:
+                left = end - time.monotonic()
+                if left <= 0 or not self.alive():
+                    raise self.failure(f"{text.decode()!r} did not appear on the console")
+                self.changed.wait(min(left, 0.2))
+        return self.elapsed()
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def failure(self, what):
+        """An error that shows the end of the console."""
+        tail = self.console[-2500:].decode("utf-8", "replace")
+        state = "still running" if self.alive() else f"ended with status {self.process.returncode}"
+        return Failed(f"{what} (minivmm {state}). Console:\n{tail}")
+
+    def agent(self, timeout=60):
+        """The guest agent, once it is ready."""
+        end = time.monotonic() + timeout
+        while self._agent is None:
+            try:
+                agent = Agent(self.agent_path)
+                agent.wait_ready(max(0.1, end - time.monotonic()))
+                self._agent = agent
+            except (OSError, AgentError) as error:
+                if time.monotonic() > end or not self.alive():
+                    raise self.failure(f"the guest agent did not answer: {error}") from error
+                time.sleep(0.05)
+        return self._agent
+
+    def run(self, command, timeout=60):
+        """Runs a shell command in the guest; returns its standard output; a non-zero status fails."""
+        answer = self.agent().call("run", timeout, shell=command)
+        if answer["status"] != 0:
+            text = (answer.get("stdout", "") + answer.get("stderr", "")).strip()
+            raise self.failure(f"in the guest, {command!r} ended with status {answer['status']}: {text}")
+        return answer["stdout"]
+
+    def counters(self):
+        """minivmm's own view of the network right now (SIGUSR1 makes it write -result)."""
+        before = self._result_stamp()
+        self.process.send_signal(signal.SIGUSR1)
+        end = time.monotonic() + 10
+        while self._result_stamp() == before:
+            if time.monotonic() > end:
+                raise self.failure("no -result after SIGUSR1")
+            time.sleep(0.01)
+        with open(self.result_path) as f:
+            return json.load(f)
+
+    def _result_stamp(self):
+        try:
+            return os.stat(self.result_path).st_ino
+        except FileNotFoundError:
+            return None
+
+    def wait_end(self, timeout):
+        """Waits for the end of minivmm; returns its exit status."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self.failure("minivmm did not end") from None
+        self.reader.join(5)
+        return status
+
+    def kill(self):
+        if self.alive():
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.reader.join(5)
+        if self._agent:
+            self._agent.close()
+        self.process.stdout.close()
+        if self.log:
+            self.log.close()
+        self.dir.cleanup()
