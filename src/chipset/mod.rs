@@ -2,6 +2,10 @@
 //!
 //! Each chip is a [`crate::bus::BusDevice`]; wiring (ports, lines, host files) is `machine`'s.
 
+pub mod ioapic;
+pub mod lapic;
+pub mod pic;
+pub mod pit;
 mod power;
 
 pub use power::{PowerEvent, PowerSink};
