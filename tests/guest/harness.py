@@ -1,0 +1,51 @@
+"""What the guest tests share: run inside an own network namespace, count, report."""
+import argparse
+import os
+import sys
+import time
+import traceback
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(REPO, "scripts"))
+from lib import netns  # noqa: E402
+from lib.report import Failed  # noqa: E402
+
+
+def arguments(description):
+    """Every guest test takes --accel; minivmm and the guest must have been built (scripts/test does)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--accel", default="", help="passed on as -accel")
+    args = parser.parse_args()
+    for path in ("target/release/minivmm", "target/guest/bzImage"):
+        if not os.path.exists(os.path.join(REPO, path)):
+            sys.exit(f"{path} is missing: run `cargo build --release` and scripts/build-guest first")
+    return args
+
+
+def accel_options(args):
+    return ["-accel", args.accel] if args.accel else []
+
+
+def main(script, checks):
+    """Runs `checks` (functions without arguments) in order inside an own namespace; prints the counts."""
+    netns.enter(os.path.abspath(script))
+    passed = failed = 0
+    for check in checks:
+        begin = time.monotonic()
+        try:
+            check()
+            passed += 1
+            print(f"ok   {check.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except Failed as error:
+            failed += 1
+            print(f"FAIL {check.__name__}: {error}", flush=True)
+        except Exception:  # a broken test is a failed test, and the others still run
+            failed += 1
+            print(f"FAIL {check.__name__}:\n{traceback.format_exc()}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+def want(condition, what):
+    if not condition:
+        raise Failed(what)
