@@ -193,7 +193,10 @@ fn unknown(word: &str, name: &str) -> Wrong {
     if let Some(Spec { apply: Apply::Text(_), .. }) =
         OPTIONS.iter().find(|spec| spec.name == head && head.len() < name.len())
     {
-        return Wrong::new(problem, format!("did you mean '-{head} {}'?", &name[head.len()..]));
+        return Wrong::new(
+            problem,
+            format!("did you mean {}?", quoted(&format!("-{head} {}", &name[head.len()..]))),
+        );
     }
     let ours = OPTIONS.iter().flat_map(|spec| spec.aliases.iter().copied().chain([spec.name]));
     match nearest(name, ours) {

@@ -10,7 +10,7 @@ use super::config::{
 };
 use super::device::UNASSIGNED_MAC;
 use super::draft::{Draft, Given};
-use super::error::{CliError, Wrong};
+use super::error::{CliError, Wrong, quoted};
 use super::suggest::did_you_mean;
 use super::values::FREE_SLOTS;
 
@@ -27,7 +27,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     distinct_slots(&draft.devices)?;
     distinct_ports(&draft.devices)?;
     assign_macs(&mut draft.devices);
-    let warnings = draft.warnings.iter().cloned().chain(doubts(&draft)).collect();
+    let warnings = doubts(&draft);
     if draft.serials.is_empty() && !draft.nodefaults {
         draft.serials.push(Serial::Stdio);
     }
@@ -82,7 +82,7 @@ fn unique_ids<T>(items: &[Given<T>], what: &str, id: impl Fn(&T) -> Option<&str>
         items,
         |a, b| id(a).is_some() && id(a) == id(b),
         |second, first| {
-            format!("the {what} id '{}' is taken by '{}'", id(second).unwrap_or_default(), first.echo)
+            format!("the {what} id {} is taken by '{}'", quoted(id(second).unwrap_or_default()), first.echo)
         },
         "give each its own",
     )
@@ -131,7 +131,7 @@ fn connections(draft: &Draft) -> Result<(), CliError> {
         {
             return Err(error(
                 given,
-                format!("there is no netdev '{wanted}'"),
+                format!("there is no netdev {}", quoted(wanted)),
                 missing_netdev(wanted, &draft.netdevs),
             ));
         }
@@ -140,7 +140,11 @@ fn connections(draft: &Draft) -> Result<(), CliError> {
         &draft.devices,
         |a, b| netdev_of(a).is_some() && netdev_of(a) == netdev_of(b),
         |second, first| {
-            format!("the netdev '{}' is used by '{}'", netdev_of(second).unwrap_or_default(), first.echo)
+            format!(
+                "the netdev {} is used by '{}'",
+                quoted(netdev_of(second).unwrap_or_default()),
+                first.echo
+            )
         },
         "give each NIC a -netdev of its own",
     )

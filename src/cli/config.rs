@@ -64,8 +64,8 @@ pub const MIN_MEMORY: u64 = 2 << 20;
 pub const MAX_MEMORY: u64 = 1 << 40;
 /// Most vCPUs.
 pub const MAX_CPUS: u32 = 32;
-/// A PC has four serial ports.
-pub const MAX_SERIALS: usize = 4;
+/// Serial ports of the machine: ttyS0 and ttyS1.
+pub const MAX_SERIALS: usize = 2;
 
 /// An accelerator: what runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -143,7 +143,7 @@ const ABSENT: &[Absent] = &[
 ];
 
 /// Reads the value of one `-device`.
-pub(super) fn parse(context: &mut Context, text: &str) -> Result<Request, CliError> {
+pub(super) fn parse(context: &Context, text: &str) -> Result<Request, CliError> {
     let mut pairs = pairs(text, "driver").map_err(|wrong| context.error(wrong))?;
     let name = keyval::take(&mut pairs, "driver")
         .and_then(|name| {

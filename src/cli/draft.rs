@@ -37,7 +37,6 @@ pub(super) struct Draft {
     pub(super) timeout: Option<Duration>,
     pub(super) machine: MachineConfig,
     pub(super) fw_cfg: Vec<FwCfgFile>,
-    pub(super) warnings: Vec<String>,
 }
 
 impl<T> Given<T> {
@@ -76,7 +75,6 @@ impl Default for Draft {
             timeout: None,
             machine: MachineConfig::default(),
             fw_cfg: Vec::new(),
-            warnings: Vec::new(),
         }
     }
 }

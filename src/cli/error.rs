@@ -61,17 +61,16 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// The option being read: how it was typed, and the warnings it has raised.
+/// The option being read, as it was typed.
 #[derive(Debug)]
 pub(super) struct Context {
     echo: String,
-    warnings: Vec<String>,
 }
 
 impl Context {
     /// `words`: the option and its value as typed.
     pub(super) fn new(words: &str) -> Self {
-        Context { echo: printable(words, ECHO_LIMIT), warnings: Vec::new() }
+        Context { echo: printable(words, ECHO_LIMIT) }
     }
 
     pub(super) fn echo(&self) -> &str {
@@ -80,14 +79,6 @@ impl Context {
 
     pub(super) fn error(&self, wrong: impl Into<Wrong>) -> CliError {
         CliError::new(&self.echo, wrong)
-    }
-
-    pub(super) fn warn(&mut self, text: &str) {
-        self.warnings.push(format!("{}: {text}", self.echo));
-    }
-
-    pub(super) fn into_warnings(self) -> Vec<String> {
-        self.warnings
     }
 }
 

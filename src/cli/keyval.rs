@@ -195,20 +195,10 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Holds `pairs` against `schema`.
-    pub(super) fn read(
-        context: &'a mut Context,
-        pairs: Vec<Pair>,
-        schema: &Schema,
-    ) -> Result<Self, CliError> {
+    pub(super) fn read(context: &'a Context, pairs: Vec<Pair>, schema: &Schema) -> Result<Self, CliError> {
         let mut values: Vec<(&'static str, String)> = Vec::new();
         for pair in pairs {
-            let pair = match long_form(pair, schema) {
-                (pair, Some(deprecated)) => {
-                    context.warn(&deprecated);
-                    pair
-                }
-                (pair, None) => pair,
-            };
+            let pair = long_form(pair, schema);
             if let Some(absent) = schema.absent.iter().find(|absent| absent.name == pair.key) {
                 if absent.accepts.is_some_and(|accepted| pair.value.is(accepted)) {
                     continue;
@@ -264,16 +254,15 @@ impl Value {
     }
 }
 
-/// `flag` and `noflag` written out, with what to tell the user about it.
-fn long_form(pair: Pair, schema: &Schema) -> (Pair, Option<String>) {
+/// `flag` and `noflag` written out.
+fn long_form(pair: Pair, schema: &Schema) -> Pair {
     let is_flag = |name: &str| schema.keys.iter().any(|key| key.name == name && key.kind == Kind::Bool);
     let (name, value) = match (&pair.value, pair.key.strip_prefix("no")) {
         (Value::Bare, _) if is_flag(&pair.key) => (pair.key.as_str(), "on"),
         (Value::Bare, Some(name)) if is_flag(name) => (name, "off"),
-        _ => return (pair, None),
+        _ => return pair,
     };
-    let advice = format!("the short form '{}' is deprecated in QEMU; write {name}={value}", pair.key);
-    (Pair { key: name.to_owned(), value: Value::Text(value.to_owned()) }, Some(advice))
+    Pair { key: name.to_owned(), value: Value::Text(value.to_owned()) }
 }
 
 fn unknown_key(key: &str, schema: &Schema) -> Wrong {

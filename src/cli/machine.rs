@@ -104,7 +104,7 @@ pub(super) struct MachineRequest {
 }
 
 /// Reads the value of one `-machine`. None: help was asked for.
-pub(super) fn machine(context: &mut Context, text: &str) -> Result<Option<MachineRequest>, CliError> {
+pub(super) fn machine(context: &Context, text: &str) -> Result<Option<MachineRequest>, CliError> {
     let pairs = keyval::split(text, "type").map_err(|wrong| context.error(wrong))?;
     if keyval::is_help(text) || keyval::asks_for_help(&pairs) {
         return Ok(None);
@@ -188,7 +188,7 @@ pub(super) fn cpu(context: &Context, text: &str) -> Result<Option<CpuModel>, Cli
 }
 
 /// Reads the value of `-smp`.
-pub(super) fn smp(context: &mut Context, text: &str) -> Result<u32, CliError> {
+pub(super) fn smp(context: &Context, text: &str) -> Result<u32, CliError> {
     let pairs = keyval::split(text, "cpus").map_err(|wrong| context.error(wrong))?;
     let fields = Fields::read(context, pairs, &SMP)?;
     let cpus = fields.get("cpus", |text| values::number(text, 1, MAX_CPUS.into()))?;
@@ -197,7 +197,7 @@ pub(super) fn smp(context: &mut Context, text: &str) -> Result<u32, CliError> {
 }
 
 /// Reads the value of `-m`.
-pub(super) fn memory(context: &mut Context, text: &str) -> Result<u64, CliError> {
+pub(super) fn memory(context: &Context, text: &str) -> Result<u64, CliError> {
     let pairs = keyval::split(text, "size").map_err(|wrong| context.error(wrong))?;
     let fields = Fields::read(context, pairs, &MEMORY)?;
     fields
@@ -206,7 +206,7 @@ pub(super) fn memory(context: &mut Context, text: &str) -> Result<u64, CliError>
 }
 
 /// Reads the value of one `-fw_cfg`.
-pub(super) fn fw_cfg(context: &mut Context, text: &str) -> Result<FwCfgFile, CliError> {
+pub(super) fn fw_cfg(context: &Context, text: &str) -> Result<FwCfgFile, CliError> {
     let pairs = keyval::split(text, "name").map_err(|wrong| context.error(wrong))?;
     let fields = Fields::read(context, pairs, &FW_CFG)?;
     let name = fields

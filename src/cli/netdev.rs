@@ -63,7 +63,7 @@ const TAP_KEYS: &[Key] = &[
     Key {
         name: "address",
         kind: Kind::Str,
-        default: "10.0.2.2/24 for a tap without ifname, script and fd, else none",
+        default: "10.0.2.2/24 on a tap of our own",
         text: "IPv4 address of the host's side, or none",
     },
 ];
@@ -125,7 +125,7 @@ const ABSENT: &[Absent] = &[
 ];
 
 /// Reads the value of one `-netdev`.
-pub(super) fn parse(context: &mut Context, text: &str) -> Result<Request, CliError> {
+pub(super) fn parse(context: &Context, text: &str) -> Result<Request, CliError> {
     let mut pairs = pairs(text, "type").map_err(|wrong| context.error(wrong))?;
     let name = keyval::take(&mut pairs, "type")
         .and_then(|name| {

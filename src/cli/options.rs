@@ -38,7 +38,7 @@ pub(super) enum Group {
 /// What an option does to the draft. An answer ends the walk.
 pub(super) enum Apply {
     Flag(fn(&mut Draft) -> Option<Command>),
-    Text(fn(&mut Draft, &mut Context, &str) -> Result<Option<Command>, CliError>),
+    Text(fn(&mut Draft, &Context, &str) -> Result<Option<Command>, CliError>),
     /// Bytes that need not be UTF-8.
     Path(fn(&mut Draft, PathBuf)),
 }
@@ -175,13 +175,11 @@ fn apply(
         Apply::Flag(apply) => Ok(apply(draft)),
         Apply::Text(apply) => {
             let value = value_of(spec, word, args)?;
-            let mut context = Context::new(&format!("{word} {}", value.to_string_lossy()));
+            let context = Context::new(&format!("{word} {}", value.to_string_lossy()));
             let text = value
                 .to_str()
                 .ok_or_else(|| context.error(Wrong::new("the value is not UTF-8", "retype or rename it")))?;
-            let answer = apply(draft, &mut context, text)?;
-            draft.warnings.extend(context.into_warnings());
-            Ok(answer)
+            apply(draft, &context, text)
         }
         Apply::Path(apply) => {
             let value = value_of(spec, word, args)?;
@@ -223,12 +221,12 @@ fn set_initrd(draft: &mut Draft, path: PathBuf) {
     draft.initrd = Some(path);
 }
 
-fn set_append(draft: &mut Draft, _: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_append(draft: &mut Draft, _: &Context, text: &str) -> Result<Option<Command>, CliError> {
     draft.append = text.to_owned();
     Ok(None)
 }
 
-fn add_fw_cfg(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn add_fw_cfg(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     let file = machine::fw_cfg(context, text)?;
     if draft.fw_cfg.iter().any(|other| other.name == file.name) {
         let problem = format!("there is already a file {}", quoted(&file.name));
@@ -238,17 +236,17 @@ fn add_fw_cfg(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Op
     Ok(None)
 }
 
-fn set_memory(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_memory(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     draft.memory = machine::memory(context, text)?;
     Ok(None)
 }
 
-fn set_smp(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_smp(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     draft.smp = machine::smp(context, text)?;
     Ok(None)
 }
 
-fn set_cpu(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_cpu(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     let Some(model) = machine::cpu(context, text)? else {
         return Ok(Some(Command::Print(help::cpu())));
     };
@@ -256,7 +254,7 @@ fn set_cpu(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Optio
     Ok(None)
 }
 
-fn set_accel(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_accel(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     let Some(list) = machine::accel(context, text)? else {
         return Ok(Some(Command::AccelHelp));
     };
@@ -269,7 +267,7 @@ fn enable_kvm(draft: &mut Draft) -> Option<Command> {
     None
 }
 
-fn set_machine(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_machine(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     let Some(request) = machine::machine(context, text)? else {
         return Ok(Some(Command::Print(help::machine())));
     };
@@ -278,7 +276,7 @@ fn set_machine(draft: &mut Draft, context: &mut Context, text: &str) -> Result<O
     Ok(None)
 }
 
-fn add_device(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn add_device(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     match device::parse(context, text)? {
         device::Request::ListModels => return Ok(Some(Command::Print(help::devices()))),
         device::Request::ListKeys(model) => return Ok(Some(Command::Print(help::device_keys(model)))),
@@ -287,7 +285,7 @@ fn add_device(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Op
     Ok(None)
 }
 
-fn add_netdev(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn add_netdev(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     match netdev::parse(context, text)? {
         netdev::Request::ListBackends => return Ok(Some(Command::Print(help::backends()))),
         netdev::Request::ListKeys(backend) => return Ok(Some(Command::Print(help::backend_keys(backend)))),
@@ -296,7 +294,7 @@ fn add_netdev(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Op
     Ok(None)
 }
 
-fn add_serial(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn add_serial(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     let Some(serial) = serial::parse(context, text)? else {
         return Ok(Some(Command::Print(help::serial())));
     };
@@ -304,7 +302,7 @@ fn add_serial(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Op
         return Err(context.error(Wrong::new("stdio has a serial port already", "put this one elsewhere")));
     }
     if draft.serials.len() == MAX_SERIALS {
-        let problem = format!("a PC has {MAX_SERIALS} serial ports and all are taken");
+        let problem = format!("the machine has {MAX_SERIALS} serial ports and all are taken");
         return Err(context.error(Wrong::new(problem, "remove one")));
     }
     draft.serials.push(serial);
@@ -326,7 +324,7 @@ fn set_no_reboot(draft: &mut Draft) -> Option<Command> {
     None
 }
 
-fn set_timeout(draft: &mut Draft, context: &mut Context, text: &str) -> Result<Option<Command>, CliError> {
+fn set_timeout(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     let timeout = values::duration(text, Duration::from_secs(1)).map_err(|wrong| context.error(wrong))?;
     if timeout.is_zero() {
         let wrong = Wrong::new("the run would end before it starts", "leave it out to wait for ever");

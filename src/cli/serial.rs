@@ -35,7 +35,7 @@ const SOCKET: Schema = Schema {
 };
 
 /// Reads the value of one `-serial`. None: help was asked for.
-pub(super) fn parse(context: &mut Context, text: &str) -> Result<Option<Serial>, CliError> {
+pub(super) fn parse(context: &Context, text: &str) -> Result<Option<Serial>, CliError> {
     if keyval::is_help(text) {
         return Ok(None);
     }
@@ -52,7 +52,7 @@ pub(super) fn parse(context: &mut Context, text: &str) -> Result<Option<Serial>,
     Ok(Some(serial))
 }
 
-fn unix(context: &mut Context, list: &str) -> Result<Serial, CliError> {
+fn unix(context: &Context, list: &str) -> Result<Serial, CliError> {
     let pairs = keyval::split(list, "path").map_err(|wrong| context.error(wrong))?;
     let fields = Fields::read(context, pairs, &SOCKET)?;
     let path = fields

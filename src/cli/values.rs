@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::config::{AddressChoice, MAX_MEMORY, MIN_MEMORY, PciAddress};
 use super::error::{Wrong, quoted};
+use crate::machine::pc::RESERVED_SLOTS;
 
-/// PCI slots that belong to the machine itself, with what sits there.
-const RESERVED_SLOTS: [(u8, &str); 2] = [(0, "the host bridge"), (31, "the ISA bridge")];
 /// Slots left for `-device`.
 pub(super) const FREE_SLOTS: usize = 32 - RESERVED_SLOTS.len();
+/// Longest id.
+const MAX_ID: usize = 64;
 /// IFNAMSIZ less the terminating zero.
 const MAX_IFNAME: usize = 15;
 /// Longest time that any option takes: a year, so that adding it to a clock never overflows.
@@ -38,8 +39,13 @@ pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wr
         .ok_or_else(|| Wrong::new(format!("{} is not a choice", quoted(text)), format!("write {}", names())))
 }
 
-/// A name that other options refer to: a letter, then letters, digits, `-`, `.` and `_` (QEMU's rule).
+/// A name that other options refer to: a letter, then letters, digits, `-`, `.` and `_` (QEMU's rule), and no
+/// longer than fits into a message.
 pub(super) fn identifier(text: &str) -> Result<String, Wrong> {
+    if text.len() > MAX_ID {
+        let problem = format!("{} is {} characters long", quoted(text), text.len());
+        return Err(Wrong::new(problem, format!("an id has at most {MAX_ID}")));
+    }
     let mut chars = text.chars();
     let begins = chars.next().is_some_and(|c| c.is_ascii_alphabetic());
     if begins && chars.all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
@@ -87,7 +93,10 @@ pub(super) fn memory_size(text: &str) -> Result<u64, Wrong> {
         "g" => 1 << 30,
         "t" => 1 << 40,
         "kb" | "mb" | "gb" | "tb" | "kib" | "mib" | "gib" | "tib" if !amount.is_empty() => {
-            return Err(not_a_size(format!("did you mean {amount}{}?", suffix[..1].to_ascii_uppercase())));
+            return Err(not_a_size(format!(
+                "did you mean {}?",
+                quoted(&format!("{amount}{}", suffix[..1].to_ascii_uppercase()))
+            )));
         }
         _ => return Err(not_a_size("write 512, 512M or 2G (without a suffix it counts MiB)".into())),
     };
@@ -197,8 +206,8 @@ pub(super) fn pci_address(text: &str) -> Result<PciAddress, Wrong> {
     if slot > 31 {
         return Err(Wrong::new(format!("there is no slot {slot:#x} on a PCI bus"), HOW));
     }
-    if let Some((_, owner)) = RESERVED_SLOTS.iter().find(|(reserved, _)| u64::from(*reserved) == slot) {
-        return Err(Wrong::new(format!("slot {slot:#x} belongs to {owner}"), HOW));
+    if RESERVED_SLOTS.iter().any(|reserved| u64::from(*reserved) == slot) {
+        return Err(Wrong::new(format!("slot {slot:#x} belongs to the machine's own bridges"), HOW));
     }
     if function != 0 {
         return Err(Wrong::new(

@@ -1,0 +1,338 @@
+//! Lines that QEMU users type, and what they mean here.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use minivmm::cli::{
+    AccelChoice, AddressChoice, Command, Config, CpuModel, Device, E1000Options, FwCfgFile, FwCfgSource,
+    IsaDebugExitOptions, KernelUnpack, MachineConfig, Netdev, PciAddress, ScriptChoice, Serial, TapOptions,
+};
+
+use crate::{parse, run, run_words};
+
+fn tap(config: &Config) -> &TapOptions {
+    let [Netdev::Tap(tap)] = config.netdevs.as_slice() else { panic!("{:?}", config.netdevs) };
+    tap
+}
+
+fn nics(config: &Config) -> Vec<&E1000Options> {
+    let nics = config.devices.iter().filter_map(|device| match device {
+        Device::E1000(nic) => Some(nic),
+        Device::IsaDebugExit(_) => None,
+    });
+    nics.collect()
+}
+
+fn nic(config: &Config) -> &E1000Options {
+    let [nic] = nics(config)[..] else { panic!("{:?}", config.devices) };
+    nic
+}
+
+#[test]
+fn the_bare_line_has_the_defaults() {
+    assert_eq!(
+        run(""),
+        Config {
+            kernel: PathBuf::from("k"),
+            initrd: None,
+            append: String::new(),
+            memory: 256 << 20,
+            smp: 1,
+            netdevs: vec![],
+            devices: vec![],
+            accel: vec![],
+            cpu: CpuModel::Host,
+            nographic: false,
+            serials: vec![Serial::Stdio],
+            no_reboot: false,
+            timeout: None,
+            machine: MachineConfig { kernel_unpack: KernelUnpack::Host },
+            fw_cfg: vec![],
+            warnings: vec![],
+        }
+    );
+}
+
+#[test]
+fn the_line_of_the_readme() {
+    let line = "--kernel target/guest/bzImage -netdev tap,id=n0 -device e1000,netdev=n0";
+    let config = run_words(&line.split(' ').collect::<Vec<_>>());
+    assert_eq!(config.kernel, PathBuf::from("target/guest/bzImage"));
+    assert_eq!(
+        *tap(&config),
+        TapOptions {
+            id: "n0".into(),
+            ifname: None,
+            script: ScriptChoice::Default,
+            downscript: ScriptChoice::Default,
+            fd: None,
+            vnet_hdr: None,
+            address: AddressChoice::Default,
+        }
+    );
+    assert_eq!(
+        *nic(&config),
+        E1000Options {
+            id: None,
+            netdev: Some("n0".into()),
+            mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
+            addr: None,
+            link_delay: Duration::ZERO,
+        }
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn order_and_dashes_do_not_matter() {
+    let one = run("-netdev tap,id=n0 -device e1000,netdev=n0 -m 1G");
+    for line in [
+        "-device e1000,netdev=n0 -netdev tap,id=n0 -m 1G",
+        "--m 1G --device e1000,netdev=n0 --netdev tap,id=n0",
+        "-m 1G --netdev id=n0,type=tap -device netdev=n0,driver=e1000",
+        "-m 1024 -netdev tap,id=n0, -device e1000-82540em,netdev=n0,",
+    ] {
+        assert_eq!(run(line), one, "{line}");
+    }
+}
+
+#[test]
+fn memory_sizes() {
+    for (text, bytes) in [
+        ("512", 512 << 20),
+        ("512M", 512 << 20),
+        ("512m", 512 << 20),
+        ("2G", 2 << 30),
+        ("1.5g", 3 << 29),
+        ("size=1G", 1 << 30),
+        ("65536k", 64 << 20),
+        ("67108864b", 64 << 20),
+        ("67108865b", (64 << 20) + 8192),
+        ("1t", 1 << 40),
+        ("1G,slots=0", 1 << 30),
+    ] {
+        assert_eq!(run(&format!("-m {text}")).memory, bytes, "{text}");
+    }
+}
+
+#[test]
+fn cpus_accelerators_and_machine() {
+    assert_eq!(run("-smp 2").smp, 2);
+    assert_eq!(run("-smp cpus=32").smp, 32);
+    assert_eq!(run("-smp 4,cores=1,threads=1").smp, 4);
+    assert_eq!(run("-smp 4 -smp 2").smp, 2, "the last one counts");
+    assert_eq!(run("-cpu host").cpu, CpuModel::Host);
+    assert_eq!(run("-cpu max").cpu, CpuModel::Max);
+
+    use AccelChoice::{Kvm, Soft};
+    for (line, expected) in [
+        ("-accel kvm", vec![Kvm]),
+        ("-accel accel=soft", vec![Soft]),
+        ("-accel kvm:soft", vec![Kvm, Soft]),
+        ("-accel soft -accel kvm", vec![Soft, Kvm]),
+        ("-enable-kvm", vec![Kvm]),
+        ("-machine pc,accel=kvm:soft", vec![Kvm, Soft]),
+        ("-enable-kvm -accel kvm", vec![Kvm]),
+    ] {
+        assert_eq!(run(line).accel, expected, "{line}");
+    }
+    for line in ["-machine pc", "-M q35", "-machine type=q35,usb=off,vmport=off,smm=off"] {
+        assert_eq!(run(line), run(""), "{line}");
+    }
+    assert_eq!(run("-machine kernel-unpack=guest -M q35").machine.kernel_unpack, KernelUnpack::Guest);
+}
+
+#[test]
+fn tap_options() {
+    let config = run("-netdev tap,id=n-0.a_b,ifname=tap0,script=/etc/up,downscript=no,vnet_hdr=off,\
+                      address=10.9.0.1/16,vhost=off,queues=1 -device e1000,netdev=n-0.a_b");
+    assert_eq!(
+        *tap(&config),
+        TapOptions {
+            id: "n-0.a_b".into(),
+            ifname: Some("tap0".into()),
+            script: ScriptChoice::Path("/etc/up".into()),
+            downscript: ScriptChoice::No,
+            fd: None,
+            vnet_hdr: Some(false),
+            address: AddressChoice::Ip4 { addr: Ipv4Addr::new(10, 9, 0, 1), prefix: 16 },
+        }
+    );
+    let tap_of = |keys: &str| tap(&run(&format!("-netdev tap,id=n0,{keys}"))).clone();
+    assert_eq!(tap_of("fd=3,address=none").fd, Some(3));
+    assert_eq!(tap_of("fd=3,address=none").address, AddressChoice::None);
+    assert_eq!(tap_of("vnet_hdr").vnet_hdr, Some(true), "a bare flag means on");
+    assert_eq!(tap_of("novnet_hdr").vnet_hdr, Some(false));
+    assert_eq!(tap_of("ifname=fifteen-letters").ifname.as_deref(), Some("fifteen-letters"));
+    assert_eq!(tap_of("script=/a,,b,,,,c").script, ScriptChoice::Path("/a,b,,c".into()));
+}
+
+#[test]
+fn json_means_the_same() {
+    let keyval = run("-netdev tap,id=n0,fd=7,address=none -device e1000,netdev=n0,addr=1e,link-delay=500");
+    for (netdev, device) in [
+        (
+            r#"{"type":"tap","id":"n0","fd":7,"address":"none"}"#,
+            r#"{"driver":"e1000","netdev":"n0","addr":"1e","link-delay":"500"}"#,
+        ),
+        (
+            r#" { "id": "n0", "fd": "7", "type": "tap", "address": "none", "queues": 1 } "#,
+            r#"{"netdev":"n0","driver":"e1000","addr":"0x1e.0","link-delay":"500ms","multifunction":false}"#,
+        ),
+    ] {
+        assert_eq!(run_words(&["-kernel", "k", "-netdev", netdev, "-device", device]), keyval);
+    }
+    let json = r#"{"type":"tap","id":"n0","vnet_hdr":true}"#;
+    assert_eq!(tap(&run_words(&["-kernel", "k", "-netdev", json])).vnet_hdr, Some(true));
+}
+
+#[test]
+fn nics_count_up_past_the_addresses_that_are_taken() {
+    let config =
+        run("-device e1000 -device e1000,mac=52:54:00:12:34:57 -device e1000 -device e1000,mac=2-0-0-0-0-A");
+    let macs: Vec<[u8; 6]> = nics(&config).iter().map(|nic| nic.mac).collect();
+    let default = |last| [0x52, 0x54, 0, 0x12, 0x34, last];
+    assert_eq!(macs, [default(0x56), default(0x57), default(0x58), [2, 0, 0, 0, 0, 10]]);
+}
+
+#[test]
+fn pci_slots_are_hexadecimal() {
+    for (text, slot) in [("3", 3), ("0x3", 3), ("03.0", 3), ("10", 16), ("1e", 30), ("0x1E.0x0", 30)] {
+        let config = run(&format!("-device e1000,addr={text}"));
+        assert_eq!(nic(&config).addr, Some(PciAddress { slot, function: 0 }), "{text}");
+    }
+}
+
+#[test]
+fn other_properties_of_e1000() {
+    let config = run("-device e1000,id=nic0,link-delay=2s,romfile=,bus=pci.0,mitigation=on");
+    assert_eq!(nic(&config).id.as_deref(), Some("nic0"));
+    assert_eq!(nic(&config).link_delay, Duration::from_secs(2));
+}
+
+#[test]
+fn isa_debug_exit() {
+    let device = |line: &str| run(line).devices.pop();
+    let expected =
+        |iobase, iosize| Some(Device::IsaDebugExit(IsaDebugExitOptions { id: None, iobase, iosize }));
+    assert_eq!(device("-device isa-debug-exit"), expected(0x501, 2));
+    assert_eq!(device("-device isa-debug-exit,iobase=0xf4,iosize=0x04"), expected(0xf4, 4));
+    assert_eq!(device("-device isa-debug-exit,iobase=65535,iosize=1"), expected(0xffff, 1));
+}
+
+#[test]
+fn serial_ports() {
+    for (line, expected) in [
+        ("-serial stdio", vec![Serial::Stdio]),
+        ("-nographic", vec![Serial::Stdio]),
+        ("-nodefaults", vec![]),
+        ("-nodefaults -serial stdio", vec![Serial::Stdio]),
+        ("-serial none", vec![Serial::None]),
+        ("-serial null -serial stdio", vec![Serial::Null, Serial::Stdio]),
+        ("-serial file:/tmp/a,b:c", vec![Serial::File("/tmp/a,b:c".into())]),
+        ("-serial unix:/tmp/s", vec![Serial::Unix { path: "/tmp/s".into(), server: false, wait: false }]),
+        (
+            "-serial unix:/tmp/s,server=on",
+            vec![Serial::Unix { path: "/tmp/s".into(), server: true, wait: true }],
+        ),
+        (
+            "-serial unix:/tmp/s,server=on,wait=off",
+            vec![Serial::Unix { path: "/tmp/s".into(), server: true, wait: false }],
+        ),
+        (
+            "-serial stdio -serial unix:/tmp/s,server,nowait",
+            vec![Serial::Stdio, Serial::Unix { path: "/tmp/s".into(), server: true, wait: false }],
+        ),
+    ] {
+        assert_eq!(run(line).serials, expected, "{line}");
+    }
+}
+
+#[test]
+fn the_run() {
+    for (text, expected) in [
+        ("90", Duration::from_secs(90)),
+        ("1m30s", Duration::from_secs(90)),
+        ("500ms", Duration::from_millis(500)),
+        ("0.25", Duration::from_millis(250)),
+        ("1.5h", Duration::from_secs(5400)),
+        ("1h1m1s1ms", Duration::from_millis(3_661_001)),
+    ] {
+        assert_eq!(run(&format!("-timeout {text}")).timeout, Some(expected), "{text}");
+    }
+    assert!(run("-no-reboot").no_reboot);
+    assert!(run("-nographic").nographic);
+}
+
+#[test]
+fn boot_options() {
+    let config = run_words(&[
+        "-kernel",
+        "a",
+        "-append",
+        "-initrd=x console=ttyS0, quiet",
+        "-initrd",
+        "b,c",
+        "-kernel",
+        "d",
+    ]);
+    assert_eq!(config.kernel, PathBuf::from("d"), "the last one counts");
+    assert_eq!(config.initrd, Some(PathBuf::from("b,c")));
+    assert_eq!(config.append, "-initrd=x console=ttyS0, quiet");
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_need_not_be_utf8() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    let path = OsString::from_vec(vec![b'k', 0xff]);
+    let words = [OsString::from("-kernel"), path.clone()];
+    let Ok(Command::Run(config)) = minivmm::cli::parse(words.into_iter()) else { panic!("refused") };
+    assert_eq!(config.kernel, PathBuf::from(path));
+}
+
+#[test]
+fn fw_cfg_files() {
+    let config = run("-fw_cfg name=opt/minivmm/a,file=/tmp/a,,b -fw_cfg opt/b,string=x=y");
+    assert_eq!(
+        config.fw_cfg,
+        [
+            FwCfgFile { name: "opt/minivmm/a".into(), source: FwCfgSource::File("/tmp/a,b".into()) },
+            FwCfgFile { name: "opt/b".into(), source: FwCfgSource::String("x=y".into()) },
+        ]
+    );
+}
+
+#[test]
+fn asking_for_nothing_is_granted() {
+    assert_eq!(run("-display none -vga none -monitor none -parallel none -net none -nic none"), run(""));
+}
+
+#[test]
+fn doubtful_lines_run_with_a_warning() {
+    for (line, warnings) in [
+        (
+            "-netdev tap,id=n0",
+            vec!["-netdev tap,id=n0: no device uses this netdev; add -device e1000,netdev=n0"],
+        ),
+        (
+            "-device e1000",
+            vec!["-device e1000: the NIC has no netdev, so its link stays without a peer; add netdev=ID"],
+        ),
+        (
+            "-netdev tap,id=a -netdev tap,id=b -device e1000,netdev=a,mac=2:0:0:0:0:1 -device e1000,netdev=b,mac=2:0:0:0:0:1",
+            vec!["-device e1000,netdev=b,mac=2:0:0:0:0:1: another NIC has the same MAC address"],
+        ),
+    ] {
+        assert_eq!(run(line).warnings, warnings, "{line}");
+    }
+}
+
+#[test]
+fn accelerator_help_is_left_to_the_machine() {
+    assert_eq!(parse(&["-accel", "help"]), Ok(Command::AccelHelp));
+    assert_eq!(parse(&["-accel", "?"]), Ok(Command::AccelHelp));
+}
