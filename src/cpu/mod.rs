@@ -1,1 +1,108 @@
-//! x86-64 in software.
+//! x86-64 in software: pure, no KVM, no threads, no files, no clock.
+//!
+//! ```text
+//! state.rs      registers as plain data            xsave.rs      vector registers and their memory images
+//! machine.rs    what the CPU sees around it (trait) host.rs      guest RAM by host pointer (unsafe)
+//! paging.rs     page-table walks                   tlb.rs        translations, every memory access (unsafe)
+//! exceptions.rs vectors, error codes               flags.rs      lazy arithmetic flags
+//! op.rs         the decoded form                   decode.rs     bytes -> op, and what an instruction needs
+//! exec/         handlers, one file per family      assist.rs     exactly one instruction (for accel/kvm)
+//! ```
+//!
+//! Two callers: `accel/kvm` runs the one instruction that KVM could not ([`Cpu::run_one`]); `accel/soft` runs whole
+//! machines. `docs/cpu.md` lists what is supported.
+
+pub mod assist;
+pub mod decode;
+pub mod exceptions;
+mod exec;
+mod flags;
+mod host;
+pub mod machine;
+mod op;
+pub mod paging;
+pub mod state;
+mod tlb;
+pub mod xsave;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use assist::{Outcome, Unsupported};
+pub use exceptions::Exception;
+pub use machine::{HostPage, Machine};
+pub use state::CpuState;
+
+use exceptions::vector;
+use flags::Flags;
+use state::rflags;
+
+/// One logical processor: its state, and what makes running it fast.
+///
+/// Between calls `state` is complete and may be read and changed freely; after changing control registers, EFER or
+/// page tables behind the CPU's back call [`Cpu::flush_tlb`].
+#[derive(Debug)]
+pub struct Cpu {
+    pub state: CpuState,
+    /// Physical address bits that page-table entries may use, 32 to 52; the rest is reserved. As in CPUID leaf
+    /// 80000008h.
+    pub phys_bits: u32,
+    /// Status flags while running; `state.rflags` has them between runs only.
+    flags: Flags,
+    tlb: tlb::Tlb,
+    /// The exception that goes with [`exceptions::Stop::Fault`].
+    fault: Exception,
+    /// Copies of what `state` says, kept while running.
+    cpl: u8,
+    bits: u32,
+    /// #AC checks are on: CPL 3, CR0.AM and RFLAGS.AC.
+    align_check: bool,
+}
+
+impl Cpu {
+    /// A processor in the given state, with an empty TLB.
+    pub fn new(state: CpuState) -> Self {
+        let mut cpu = Cpu {
+            state,
+            phys_bits: 48,
+            flags: Flags::default(),
+            tlb: tlb::Tlb::default(),
+            fault: Exception::plain(vector::UD),
+            cpl: 0,
+            bits: 64,
+            align_check: false,
+        };
+        cpu.enter();
+        cpu
+    }
+
+    /// Takes the flags and the mode out of `state`: start of a run.
+    fn enter(&mut self) {
+        self.flags.set_bits(self.state.rflags);
+        self.mode_changed();
+    }
+
+    /// Puts the flags back into `state`: end of a run.
+    fn leave(&mut self) {
+        self.state.rflags = self.rflags();
+    }
+
+    /// To be called after CS, CR0, EFER or RFLAGS.VM changed.
+    fn mode_changed(&mut self) {
+        self.cpl = self.state.cpl();
+        self.bits = self.state.code_bits();
+        self.rights_changed();
+    }
+
+    /// RFLAGS with the current status flags.
+    fn rflags(&self) -> u64 {
+        self.state.rflags & !rflags::STATUS | self.flags.bits() | rflags::FIXED
+    }
+
+    /// Protected mode, and not virtual-8086 mode: segments have descriptors.
+    fn protected(&self) -> bool {
+        self.state.cr0 & state::cr0::PE != 0 && self.state.rflags & rflags::VM == 0
+    }
+}

@@ -1,0 +1,372 @@
+//! Instruction bytes to [`Op`], by way of iced-x86; and what state an instruction touches.
+//!
+//! Called by `assist.rs` for one instruction and by the block cache for many. Knows operands and address forms;
+//! which handler runs is the families' business (`exec/`).
+
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+use super::exec;
+use super::machine::Machine;
+use super::op::{HIGH_BYTE, Op, mf};
+use super::state::seg;
+
+/// Operand kinds in order, two bits each: see [`Shape::form`].
+pub(super) mod form {
+    const REG: u8 = 1;
+    const MEM: u8 = 2;
+    const IMM: u8 = 3;
+    pub const NONE: u8 = 0;
+    pub const R: u8 = REG;
+    pub const M: u8 = MEM;
+    pub const I: u8 = IMM;
+    pub const RR: u8 = REG | REG << 2;
+    pub const RM: u8 = REG | MEM << 2;
+    pub const MR: u8 = MEM | REG << 2;
+    pub const RI: u8 = REG | IMM << 2;
+    pub const MI: u8 = MEM | IMM << 2;
+    pub const RRR: u8 = RR | REG << 4;
+    pub const RRM: u8 = RR | MEM << 4;
+    pub const RMR: u8 = RM | REG << 4;
+    pub const RRI: u8 = RR | IMM << 4;
+    pub const RMI: u8 = RM | IMM << 4;
+    pub const MRR: u8 = MR | REG << 4;
+    pub const MRI: u8 = MR | IMM << 4;
+    pub const RRRI: u8 = RRR | IMM << 6;
+    pub const RRMI: u8 = RRM | IMM << 6;
+    pub const RRRR: u8 = RRR | REG << 6;
+    pub const RRMR: u8 = RRM | REG << 6;
+}
+
+/// What the families choose a handler by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Size of the first operand in bytes (register, or else memory, or else the code size).
+    pub size: u8,
+    /// Operand kinds, one of [`form`].
+    pub form: u8,
+    /// 16, 32 or 64.
+    pub bits: u32,
+    pub lock: bool,
+    /// Bits of the code segment or effective operand size where it is not an operand's: 2, 4 or 8.
+    pub operand_size: u8,
+}
+
+/// State that an instruction reads or writes beyond general registers, RIP, RFLAGS and memory through the current
+/// segments and page tables. `accel/kvm` fetches and returns only that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// x87, SSE, AVX, AVX-512 registers, XCR0.
+    pub vector: bool,
+    /// [`super::state::Msrs`].
+    pub msrs: bool,
+    /// Debug registers.
+    pub debug: bool,
+    /// Writes segment, table or control registers, EFER or XCR0.
+    pub writes_system: bool,
+}
+
+/// Decodes one instruction at `ip` in code of `bits` bits. `None` when `bytes` ends before the instruction does.
+/// Bytes that are no instruction at all give one whose `is_invalid()` is true.
+pub fn decode(bytes: &[u8], bits: u32, ip: u64) -> Option<Instruction> {
+    let mut decoder = Decoder::with_ip(bits, bytes, ip, DecoderOptions::NONE);
+    let i = decoder.decode();
+    let short = i.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
+    (!short).then_some(i)
+}
+
+/// Which state `i` touches.
+pub fn needs(i: &Instruction) -> Needs {
+    use Mnemonic as N;
+    let general = |f: &CpuidFeature| {
+        use CpuidFeature as F;
+        matches!(
+            f,
+            F::INTEL8086
+                | F::INTEL186
+                | F::INTEL286
+                | F::INTEL386
+                | F::INTEL486
+                | F::X64
+                | F::CMOV
+                | F::POPCNT
+                | F::BMI1
+                | F::BMI2
+                | F::LZCNT
+                | F::ADX
+                | F::MOVBE
+                | F::SMAP
+                | F::CPUID
+                | F::TSC
+                | F::MSR
+                | F::CX8
+                | F::CMPXCHG16B
+                | F::RDTSCP
+                | F::RDPID
+                | F::INVPCID
+                | F::FSGSBASE
+                | F::CLFSH
+                | F::CLFLUSHOPT
+                | F::CLWB
+                | F::CET_SS
+                | F::CET_IBT
+                | F::MONITOR
+                | F::MULTIBYTENOP
+                | F::PAUSE
+                | F::SYSCALL
+                | F::SEP
+                | F::SERIALIZE
+                | F::PREFETCHW
+        )
+    };
+    let m = i.mnemonic();
+    let crc = m == N::Crc32;
+    let fences = matches!(
+        m,
+        N::Lfence
+            | N::Sfence
+            | N::Mfence
+            | N::Movnti
+            | N::Prefetchnta
+            | N::Prefetcht0
+            | N::Prefetcht1
+            | N::Prefetcht2
+    );
+    let debug_register =
+        (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Register && i.op_register(n).is_dr());
+    Needs {
+        vector: !(crc || fences || i.cpuid_features().iter().all(general)),
+        msrs: matches!(
+            m,
+            N::Rdmsr
+                | N::Wrmsr
+                | N::Rdtscp
+                | N::Rdtsc
+                | N::Rdpid
+                | N::Swapgs
+                | N::Syscall
+                | N::Sysret
+                | N::Sysretq
+                | N::Sysenter
+                | N::Sysexit
+                | N::Sysexitq
+                | N::Xsaves
+                | N::Xsaves64
+                | N::Xrstors
+                | N::Xrstors64
+        ),
+        debug: debug_register,
+        writes_system: writes_system(i),
+    }
+}
+
+fn writes_system(i: &Instruction) -> bool {
+    use Mnemonic as N;
+    let destination = i.op_count() > 0
+        && i.op_kind(0) == OpKind::Register
+        && (i.op0_register().is_segment_register() || i.op0_register().is_cr());
+    destination
+        || matches!(
+            i.mnemonic(),
+            N::Wrfsbase
+                | N::Wrgsbase
+                | N::Swapgs
+                | N::Xsetbv
+                | N::Wrmsr
+                | N::Lgdt
+                | N::Lidt
+                | N::Lldt
+                | N::Ltr
+                | N::Lmsw
+                | N::Clts
+                | N::Syscall
+                | N::Sysret
+                | N::Sysretq
+                | N::Sysenter
+                | N::Sysexit
+                | N::Sysexitq
+                | N::Iret
+                | N::Iretd
+                | N::Iretq
+                | N::Retf
+                | N::Lds
+                | N::Les
+                | N::Lfs
+                | N::Lgs
+                | N::Lss
+        )
+        || i.is_jmp_far()
+        || i.is_call_far()
+        || i.is_jmp_far_indirect()
+        || i.is_call_far_indirect()
+}
+
+/// Turns a decoded instruction into an op. `None` when no handler knows it.
+pub(super) fn lower<M: Machine>(i: &Instruction, bits: u32) -> Option<Op<M>> {
+    let mut op = Op {
+        f: exec::unsupported,
+        imm: 0,
+        disp: 0,
+        r: [0; 4],
+        base: 0,
+        base_mask: 0,
+        index: 0,
+        scale: 0,
+        seg: seg::SS as u8,
+        mf: 0,
+        msize: i.memory_size().size().min(255) as u8,
+        len: i.len() as u8,
+        offset: 0,
+        aux: 0,
+    };
+    let mut s =
+        Shape { size: 0, form: 0, bits, lock: i.has_lock_prefix(), operand_size: operand_size(i, bits) };
+    for n in 0..i.op_count().min(4) {
+        let kind = operand(i, n, bits, &mut op)?;
+        s.form |= kind << (2 * n);
+    }
+    s.size = match i.op_kind(0) {
+        OpKind::Register => i.op0_register().size() as u8,
+        _ if op.msize != 0 => op.msize,
+        _ => s.operand_size,
+    };
+    op.f = exec::handler(i, &s, &mut op)?;
+    Some(op)
+}
+
+/// 2, 4 or 8: the operand size of stack instructions without an explicit operand, else that of the code.
+fn operand_size(i: &Instruction, bits: u32) -> u8 {
+    use iced_x86::Code as C;
+    match i.code() {
+        C::Retnw | C::Retnw_imm16 | C::Leavew | C::Enterw_imm16_imm8 | C::Pushaw | C::Popaw => 2,
+        C::Retnd | C::Retnd_imm16 | C::Leaved | C::Enterd_imm16_imm8 | C::Pushad | C::Popad => 4,
+        C::Retnq | C::Retnq_imm16 | C::Leaveq | C::Enterq_imm16_imm8 => 8,
+        _ => match i.stack_pointer_increment().unsigned_abs() {
+            n @ (2 | 4 | 8) => n as u8,
+            _ => (bits / 8) as u8,
+        },
+    }
+}
+
+/// Fills in operand `n`; gives its kind for [`Shape::form`].
+fn operand<M>(i: &Instruction, n: u32, bits: u32, op: &mut Op<M>) -> Option<u8> {
+    match i.op_kind(n) {
+        OpKind::Register => {
+            op.r[n as usize] = reg_code(i.op_register(n));
+            Some(1)
+        }
+        OpKind::Memory => {
+            memory(i, bits, op);
+            Some(2)
+        }
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+            op.imm = i.near_branch_target();
+            Some(3)
+        }
+        OpKind::FarBranch16 | OpKind::FarBranch32 => {
+            op.imm = if i.op_kind(n) == OpKind::FarBranch16 {
+                i.far_branch16() as u64
+            } else {
+                i.far_branch32() as u64
+            };
+            op.aux = i.far_branch_selector();
+            Some(3)
+        }
+        OpKind::Immediate8_2nd => {
+            op.disp = i.immediate8_2nd() as u64;
+            Some(3)
+        }
+        OpKind::Immediate8
+        | OpKind::Immediate16
+        | OpKind::Immediate32
+        | OpKind::Immediate64
+        | OpKind::Immediate8to16
+        | OpKind::Immediate8to32
+        | OpKind::Immediate8to64
+        | OpKind::Immediate32to64 => {
+            op.imm = i.immediate(n);
+            Some(3)
+        }
+        // The implied operands of string instructions.
+        _ => {
+            op.seg = segment(i.memory_segment());
+            address_size(i, n, op);
+            Some(2)
+        }
+    }
+}
+
+fn address_size<M>(i: &Instruction, n: u32, op: &mut Op<M>) {
+    op.mf |= match i.op_kind(n) {
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => mf::ADDR32,
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => mf::ADDR16,
+        _ => 0,
+    };
+}
+
+fn memory<M>(i: &Instruction, bits: u32, op: &mut Op<M>) {
+    op.seg = segment(i.memory_segment());
+    op.disp = i.memory_displacement64();
+    let base = i.memory_base();
+    let mut width = 64;
+    match base {
+        Register::None => {}
+        // iced has already added RIP into the displacement.
+        Register::RIP | Register::EIP => width = if base == Register::EIP { 32 } else { 64 },
+        _ => {
+            (op.base, op.base_mask) = (reg_code(base), -1);
+            width = base.size() * 8;
+        }
+    }
+    let index = i.memory_index();
+    if index != Register::None {
+        op.index = reg_code(index);
+        op.scale = i.memory_index_scale() as u8;
+        if !index.is_vector_register() {
+            width = index.size() * 8;
+        }
+    }
+    if base == Register::None && index == Register::None {
+        width = match i.memory_displ_size() {
+            2 => 16,
+            4 if bits != 64 => 32,
+            _ => 64,
+        };
+        if bits == 64 && i.memory_displ_size() == 4 {
+            // A 32-bit displacement with an address-size prefix is not sign-extended; iced gives it whole.
+            width = 64;
+        }
+    }
+    op.mf = match width {
+        16 => mf::ADDR16,
+        32 => mf::ADDR32,
+        _ => 0,
+    };
+    if bits != 64 {
+        op.mf |= mf::LEGACY;
+    } else if op.seg >= seg::FS as u8 {
+        op.mf |= mf::SEG_BASE;
+    }
+}
+
+pub(super) fn segment(r: Register) -> u8 {
+    match r {
+        Register::ES => seg::ES as u8,
+        Register::CS => seg::CS as u8,
+        Register::SS => seg::SS as u8,
+        Register::FS => seg::FS as u8,
+        Register::GS => seg::GS as u8,
+        _ => seg::DS as u8,
+    }
+}
+
+/// Number of a register of any class; for AH, CH, DH, BH the number of the register they lie in, with
+/// [`HIGH_BYTE`].
+fn reg_code(r: Register) -> u8 {
+    match r {
+        Register::AH | Register::CH | Register::DH | Register::BH => {
+            (r as u8 - Register::AH as u8) | HIGH_BYTE
+        }
+        _ if r.is_segment_register() => segment(r),
+        _ => r.number() as u8,
+    }
+}
