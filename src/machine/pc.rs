@@ -3,6 +3,8 @@
 //! Read by `machine` (wiring), `boot` (E820, ACPI and MP tables) and tests, which check that what the tables
 //! announce is what is wired. Behaviour lives elsewhere.
 
+use crate::pci::{PciMap, Window};
+
 /// RAM below this address; more RAM continues at [`HIGH_RAM_BASE`].
 pub const LOW_RAM_END: u64 = 0xc000_0000;
 /// Where RAM continues above the 32-bit hole.
@@ -22,6 +24,10 @@ pub const PCI_MEM_LEN: u64 = 0x2000_0000;
 pub const PCI_IO_BASE: u64 = 0xc000;
 /// Length of the PCI I/O window.
 pub const PCI_IO_LEN: u64 = 0x4000;
+/// Ports below this belong to ISA and the chipset: no BAR decodes there.
+pub const PCI_IO_LEGACY_END: u64 = 0x1000;
+/// No physical address beyond: 46 bits.
+pub const PHYSICAL_END: u64 = 1 << 46;
 /// ECAM window: bus 0 only, 4 KiB for each function.
 pub const ECAM_BASE: u64 = 0xe000_0000;
 /// Length of the ECAM window: one bus.
@@ -65,6 +71,20 @@ pub const PIRQ_GSI: [u32; 4] = [10, 11, 12, 5];
 /// Global system interrupt of `pin` (1 = INTA#) of the device in `slot` on bus 0.
 pub fn intx_gsi(slot: u8, pin: u8) -> u32 {
     PIRQ_GSI[(usize::from(slot) + usize::from(pin.saturating_sub(1))) % PIRQ_GSI.len()]
+}
+
+/// The PCI bus's part of this map, for a machine whose RAM ends at `ram_end`. BARs may be moved anywhere
+/// between RAM and the interrupt controllers (devices that are there win), and above RAM.
+pub fn pci_map(ram_end: u64) -> PciMap {
+    let above_ram = ram_end.max(HIGH_RAM_BASE);
+    PciMap {
+        io: Window { base: PCI_IO_BASE, len: PCI_IO_LEN },
+        mem: Window { base: PCI_MEM_BASE, len: PCI_MEM_LEN },
+        io_decode: Window { base: PCI_IO_LEGACY_END, len: 0x1_0000 - PCI_IO_LEGACY_END },
+        mem_decode: Window { base: PCI_MEM_BASE, len: IOAPIC_BASE - PCI_MEM_BASE },
+        mem64_decode: Window { base: above_ram, len: PHYSICAL_END - above_ram },
+        intx_gsi,
+    }
 }
 
 /// RAM regions (base, length) for `bytes` of memory: below the hole, and the rest above 4 GiB.

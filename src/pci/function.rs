@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 
+use super::Capability;
 use crate::bus::{Access, AccessError};
 
 /// The constant part of a type 0 header (PCI Local Bus 3.0, section 6.1).
@@ -53,6 +54,26 @@ pub enum BarKind {
     Mem64,
 }
 
+/// A register of the function's own in configuration space, behind the header (0x40 and up).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigRegister {
+    /// First byte.
+    pub offset: u8,
+    /// Value after reset.
+    pub reset: Vec<u8>,
+    /// Bits that software may write; nothing else happens on a write.
+    pub writable: Vec<u8>,
+}
+
+/// Power state (PCI Power Management 1.2, chapter 5). D1 and D2 are not offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerState {
+    /// On.
+    D0,
+    /// Off as far as software can tell: only configuration space answers.
+    D3hot,
+}
+
 /// A PCI function's device side.
 pub trait Function: Debug + Send + Sync {
     /// The header's constants.
@@ -79,4 +100,18 @@ pub trait Function: Debug + Send + Sync {
 
     /// RST#: everything to its power-on state. The header resets configuration space itself.
     fn bus_reset(&self);
+
+    /// The capability list, in its order.
+    fn capabilities(&self) -> Vec<Capability> {
+        Vec::new()
+    }
+
+    /// Registers of its own in configuration space.
+    fn config_registers(&self) -> Vec<ConfigRegister> {
+        Vec::new()
+    }
+
+    /// The power state changed. In D3hot BARs do not decode and DMA and interrupts are off already; a
+    /// device loses its state on the way back to D0.
+    fn power_state_changed(&self, _state: PowerState) {}
 }

@@ -1,0 +1,138 @@
+//! One function on the bus: its header, and the wires that the header switches.
+//!
+//! Locks: the header's, for one register access; then the claims' (see [`super::bar`]), under which the
+//! header is read again and its demands are carried out, so that of two racing writers the last state wins.
+//! Order: claims, header; claims, bus; claims, wires. The device is called with none of them held.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::bar::BarDecoder;
+use super::header::{Controls, Header, HeaderError};
+use super::spec;
+use super::{Function, IntxLine, Msi};
+use crate::bus::Width;
+use crate::memory::DmaHandle;
+
+/// What connects a function to the machine. The device holds clones.
+#[derive(Debug, Clone)]
+pub struct Wires {
+    /// Its way to guest memory, switched by Command.BME.
+    pub dma: DmaHandle,
+    /// Its interrupt pin.
+    pub intx: Option<IntxLine>,
+    /// Its MSI output, for a function with that capability.
+    pub msi: Option<Msi>,
+}
+
+impl Wires {
+    /// A function without interrupts.
+    pub fn dma_only(dma: DmaHandle) -> Self {
+        Self { dma, intx: None, msi: None }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    header: Header,
+    /// Master aborts up to here were cleared by software.
+    aborts_seen: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) number: u8,
+    pub(super) function: Arc<dyn Function>,
+    wires: Wires,
+    state: Mutex<State>,
+}
+
+impl Slot {
+    pub(super) fn new(number: u8, function: Arc<dyn Function>, wires: Wires) -> Result<Self, HeaderError> {
+        let mut header = Header::new(&function.identity(), &function.bars(), &function.capabilities())?;
+        for register in function.config_registers() {
+            header.define_register(&register);
+        }
+        let state = Mutex::new(State { header, aborts_seen: wires.dma.aborts() });
+        Ok(Self { number, function, wires, state })
+    }
+
+    /// Configuration read.
+    pub(super) fn read(&self, offset: u16, width: Width) -> u64 {
+        let state = self.state();
+        let pending = self.wires.intx.as_ref().is_some_and(IntxLine::pending);
+        let aborted = self.wires.dma.aborts() != state.aborts_seen;
+        let status = if pending { spec::STATUS_INTERRUPT } else { 0 }
+            | if aborted { spec::STATUS_MASTER_ABORT } else { 0 };
+        state.header.read(offset, width, status)
+    }
+
+    /// Configuration write and everything that follows from it.
+    pub(super) fn write(&self, decoder: &BarDecoder, offset: u16, width: Width, value: u64) {
+        let aborts = self.wires.dma.aborts();
+        self.change(decoder, |state| {
+            state.header.write(offset, width, value);
+            if clears_master_abort(offset, width, value) {
+                state.aborts_seen = aborts;
+            }
+        });
+    }
+
+    /// RST#: header, wires, then the device.
+    pub(super) fn reset(&self, decoder: &BarDecoder) {
+        self.change(decoder, |state| {
+            state.header.reset();
+            state.aborts_seen = self.wires.dma.aborts();
+        });
+        self.function.bus_reset();
+    }
+
+    /// Firmware's writes to the header.
+    pub(super) fn program(&self, decoder: &BarDecoder, f: impl FnOnce(&mut Header)) {
+        self.change(decoder, |state| f(&mut state.header));
+    }
+
+    fn change(&self, decoder: &BarDecoder, f: impl FnOnce(&mut State)) {
+        let (before, after) = {
+            let mut state = self.state();
+            let before = state.header.controls();
+            f(&mut state);
+            (before, state.header.controls())
+        };
+        if before == after {
+            return;
+        }
+        let bus_master_switched = self.apply(decoder);
+        if before.power != after.power {
+            self.function.power_state_changed(after.power);
+        }
+        if let Some(on) = bus_master_switched {
+            self.function.bus_master_changed(on);
+        }
+    }
+
+    /// Makes the header's demands true; the new state of bus mastering if that changed.
+    fn apply(&self, decoder: &BarDecoder) -> Option<bool> {
+        let mut claims = decoder.lock();
+        let now: Controls = self.state().header.controls();
+        decoder.set_claims(&mut claims, self.number, &self.function, &now.decoded);
+        if let Some(intx) = &self.wires.intx {
+            intx.set_disabled(now.intx_disabled);
+        }
+        if let Some(msi) = &self.wires.msi {
+            msi.set(now.msi);
+        }
+        let was = self.wires.dma.enabled();
+        self.wires.dma.set_enabled(now.bus_master);
+        (was != now.bus_master).then_some(now.bus_master)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn clears_master_abort(offset: u16, width: Width, value: u64) -> bool {
+    let high_byte = u64::from(spec::STATUS) + 1;
+    let lane = high_byte.wrapping_sub(u64::from(offset));
+    lane < width.bytes() && value >> (8 * lane) & u64::from(spec::STATUS_MASTER_ABORT >> 8) != 0
+}
