@@ -62,14 +62,16 @@ Keys on the console:
   Ctrl-A h  list the keys
 ";
 
+/// As docs/exit-status.md has it.
 const EXIT_STATUSES: &str = "\
 Exit status:
-    0   the guest powered off
-    1   the command line or the set-up was wrong; one line on standard error says how
-  124   -timeout was reached
-  125   internal error
-  126   the guest panicked or triple-faulted
-  other the guest's own: isa-debug-exit's 2n+1
+    0    the guest powered off; or reset under -no-reboot; or Ctrl-A x
+    1    the command line or the set-up was wrong; one line on standard error says how
+  124    -timeout was reached
+  125    internal error
+  126    the guest panicked, triple-faulted, or halted every CPU with interrupts off
+  128+n  signal n ended the run
+  other  the guest's own: minivmm.run's, or isa-debug-exit's 2n+1
 ";
 
 /// `-help`.
