@@ -2,6 +2,7 @@
 //! minivmm, a small machine emulator for people who write and test network drivers.
 
 pub mod accel;
+pub mod boot;
 pub mod bus;
 pub mod chipset;
 pub mod cli;
