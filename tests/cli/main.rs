@@ -3,6 +3,7 @@
 //! Uses only `minivmm::cli`; opens nothing.
 
 mod broken;
+mod compat_page;
 mod help;
 mod parity;
 mod properties;
