@@ -3,6 +3,8 @@
 //! Downward [`Accel`], [`Vm`] and [`Vcpu`]; upward [`GuestBus`], which the machine implements. `kvm` and `soft`
 //! behave alike. Only `machine` uses this module.
 
+pub mod kvm;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 

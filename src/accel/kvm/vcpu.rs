@@ -1,0 +1,190 @@
+//! One vCPU: KVM_RUN in a loop, exits to GuestBus or to the caller.
+//!
+//! Created by `vm.rs` on the thread that runs it. Everything KVM emulates itself (HLT, local APIC, INIT and SIPI)
+//! never gets here.
+#![expect(unsafe_code, reason = "kvm_run is a C union")]
+
+use std::sync::Arc;
+
+use kvm_bindings as kvm;
+use kvm_bindings::CpuId;
+use kvm_ioctls::VcpuFd;
+
+use super::cpuid::{self, CpuidConfig};
+use super::exits::{IoExit, Port, VcpuOrigin};
+use super::host;
+use super::kicker::KvmKicker;
+use super::power_on::PowerOn;
+use super::run_page::RunPage;
+use super::vm::VmShared;
+use crate::accel::{AccelError, Exit, GuestBus, Kicker, StartState, Vcpu};
+
+/// A virtual CPU.
+#[derive(Debug)]
+pub(super) struct KvmVcpu {
+    id: u32,
+    fd: VcpuFd,
+    kicker: Arc<KvmKicker>,
+    power_on: PowerOn,
+    /// Keeps the memory that the slots point to.
+    _vm: Arc<VmShared>,
+}
+
+/// What KVM_RUN came back with.
+enum Ran {
+    /// A signal or `immediate_exit`; every access of the last exit is complete now.
+    Interrupted,
+    /// An exit; its reason.
+    Exited(u32),
+}
+
+impl KvmVcpu {
+    /// Creates vCPU `id` and gives it its CPUID.
+    ///
+    /// # Errors
+    /// [`AccelError::Host`].
+    pub fn new(vm: Arc<VmShared>, id: u32) -> Result<Self, AccelError> {
+        let fd = vm.fd.create_vcpu(id.into()).map_err(host("KVM_CREATE_VCPU"))?;
+        let config = CpuidConfig {
+            apic_id: id,
+            cpus: vm.vcpus,
+            tsc_deadline: vm.host.tsc_deadline,
+            tsc_khz: fd.get_tsc_khz().ok(),
+            kvm_leaves: true,
+        };
+        let table = cpuid::table(vm.host.cpuid.as_slice(), &config);
+        let table = CpuId::from_entries(&table)
+            .map_err(|_| AccelError::CannotRun("the host's CPUID has too many leaves".to_owned()))?;
+        fd.set_cpuid2(&table).map_err(host("KVM_SET_CPUID2"))?;
+        let page = RunPage::map(&fd, vm.fd.run_size())?;
+        let power_on = PowerOn::take(&vm.host, &fd)?;
+        Ok(Self { id, fd, kicker: KvmKicker::new(page), power_on, _vm: vm })
+    }
+
+    fn enter(&mut self) -> Result<Ran, AccelError> {
+        match self.fd.run() {
+            Ok(_) => Ok(Ran::Exited(self.fd.get_kvm_run().exit_reason)),
+            // EAGAIN: a CPU that waits for SIPI was woken; KVM wants to be called again.
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Ok(Ran::Interrupted),
+            Err(error) => Err(host("KVM_RUN")(error)),
+        }
+    }
+
+    /// Deals with one exit. Returns what the caller must decide.
+    fn exit(&mut self, reason: u32, bus: &dyn GuestBus) -> Result<Option<Exit>, AccelError> {
+        match reason {
+            kvm::KVM_EXIT_IO => self.io(bus),
+            kvm::KVM_EXIT_MMIO => self.mmio(bus),
+            kvm::KVM_EXIT_INTR | kvm::KVM_EXIT_IRQ_WINDOW_OPEN => {}
+            kvm::KVM_EXIT_HLT => return Ok(Some(Exit::Halted)),
+            // On x86 a system event is a crash or reset that the guest asked its hypervisor for: it is over.
+            kvm::KVM_EXIT_SHUTDOWN | kvm::KVM_EXIT_SYSTEM_EVENT => return Ok(Some(Exit::Shutdown)),
+            kvm::KVM_EXIT_INTERNAL_ERROR => return Err(self.internal_error()),
+            kvm::KVM_EXIT_FAIL_ENTRY => return Err(self.fail_entry()),
+            _ => return Err(self.cannot_run(format!("KVM exit reason {reason}"))),
+        }
+        Ok(None)
+    }
+
+    fn io(&mut self, bus: &dyn GuestBus) {
+        // SAFETY: KVM_EXIT_IO makes `io` the union's member.
+        let io = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.io };
+        let io = IoExit {
+            write: u32::from(io.direction) == kvm::KVM_EXIT_IO_OUT,
+            size: io.size,
+            port: io.port,
+            count: io.count,
+            data_offset: io.data_offset,
+        };
+        let port = Port { bus, cpu: self.id, origin: &VcpuOrigin(&self.fd) };
+        port.io(&io, self.kicker.page());
+    }
+
+    fn mmio(&mut self, bus: &dyn GuestBus) {
+        // SAFETY: KVM_EXIT_MMIO makes `mmio` the union's member.
+        let mmio = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.mmio };
+        let mut data = mmio.data;
+        let len = (mmio.len as usize).min(data.len());
+        let port = Port { bus, cpu: self.id, origin: &VcpuOrigin(&self.fd) };
+        if mmio.is_write != 0 {
+            port.mmio_write(mmio.phys_addr, &data[..len]);
+            return;
+        }
+        port.mmio_read(mmio.phys_addr, &mut data[..len]);
+        // Plain data of the same union member; the kernel takes it at the next KVM_RUN.
+        self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data;
+    }
+
+    fn internal_error(&mut self) -> AccelError {
+        // SAFETY: KVM_EXIT_INTERNAL_ERROR makes `internal` the union's member.
+        let internal = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
+        let what = match internal.suberror {
+            kvm::KVM_INTERNAL_ERROR_EMULATION => "an instruction that it cannot emulate",
+            kvm::KVM_INTERNAL_ERROR_SIMUL_EX => "two exceptions at once",
+            kvm::KVM_INTERNAL_ERROR_DELIVERY_EV => "an exit while delivering an event",
+            _ => "an unexpected exit of the processor",
+        };
+        let count = (internal.ndata as usize).min(internal.data.len());
+        let data = &internal.data[..count];
+        self.cannot_run(format!("KVM met {what} (suberror {}, data {data:x?})", internal.suberror))
+    }
+
+    fn fail_entry(&mut self) -> AccelError {
+        // SAFETY: KVM_EXIT_FAIL_ENTRY makes `fail_entry` the union's member.
+        let why = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.fail_entry }.hardware_entry_failure_reason;
+        self.cannot_run(format!(
+            "the processor refused to enter the guest (hardware reason {why:#x}); the host's log may say more"
+        ))
+    }
+
+    /// Adds where it happened.
+    fn cannot_run(&self, what: String) -> AccelError {
+        let at = match (self.fd.get_regs(), self.fd.get_sregs()) {
+            (Ok(r), Ok(s)) => {
+                format!("RIP {:#x}, CS {:#x}, CR0 {:#x}, CR3 {:#x}", r.rip, s.cs.selector, s.cr0, s.cr3)
+            }
+            _ => "registers unknown".to_owned(),
+        };
+        AccelError::CannotRun(format!("{what} at {at}"))
+    }
+
+    /// Lets KVM finish the access of the last exit, so that registers written next are not overwritten by it.
+    fn finish_access(&mut self) -> Result<(), AccelError> {
+        self.kicker.page().set_immediate_exit(true);
+        let ran = self.enter();
+        self.kicker.rearm();
+        ran.map(|_| ())
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn reset(&mut self, start: &StartState) -> Result<(), AccelError> {
+        self.finish_access()?;
+        self.power_on.restore(&self.fd, start)
+    }
+
+    fn run(&mut self, bus: &dyn GuestBus) -> Result<Exit, AccelError> {
+        loop {
+            match self.enter()? {
+                Ran::Interrupted if self.kicker.take() => return Ok(Exit::Kicked),
+                Ran::Interrupted => {}
+                Ran::Exited(reason) => {
+                    if let Some(exit) = self.exit(reason, bus)? {
+                        return Ok(exit);
+                    }
+                }
+            }
+        }
+    }
+
+    fn kicker(&mut self) -> Result<Arc<dyn Kicker>, AccelError> {
+        self.kicker.attach()?;
+        Ok(self.kicker.clone())
+    }
+}
+
+impl Drop for KvmVcpu {
+    fn drop(&mut self) {
+        self.kicker.detach();
+    }
+}

@@ -1,0 +1,108 @@
+//! One KVM virtual machine: memory slots, interrupt lines and messages, reset of what the kernel emulates.
+//!
+//! Created by `caps.rs`, used by `machine` through the traits. The order of the calls is the API's: TSS and
+//! identity map before vCPUs, interrupt controllers before vCPUs.
+#![expect(unsafe_code, reason = "memory slots hand host addresses to the kernel")]
+
+use std::sync::Arc;
+
+use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap, kvm_msi, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+
+use super::caps::Host;
+use super::host;
+use super::irqchip::IrqChips;
+use super::vcpu::KvmVcpu;
+use crate::accel::{AccelError, Vcpu, Vm};
+use crate::irq::{GsiSink, MsiSink};
+use crate::machine::pc;
+use crate::memory::GuestRam;
+
+/// A virtual machine.
+#[derive(Debug)]
+pub(super) struct KvmVm {
+    shared: Arc<VmShared>,
+    chips: IrqChips,
+}
+
+/// What the vCPUs share with their machine.
+#[derive(Debug)]
+pub(super) struct VmShared {
+    pub host: Arc<Host>,
+    /// The slots point into this memory: it outlives the descriptor.
+    pub _ram: GuestRam,
+    pub fd: VmFd,
+    pub vcpus: u32,
+}
+
+impl KvmVm {
+    /// Creates the machine with its memory, PIC, IOAPIC and PIT.
+    ///
+    /// # Errors
+    /// [`AccelError::Host`] with the call that failed.
+    pub fn new(host_caps: Arc<Host>, ram: &GuestRam, vcpus: u32) -> Result<Self, AccelError> {
+        let fd = host_caps.kvm.create_vm().map_err(host("KVM_CREATE_VM"))?;
+        fd.set_identity_map_address(pc::KVM_IDENTITY_MAP_BASE).map_err(host("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(pc::KVM_TSS_BASE as usize).map_err(host("KVM_SET_TSS_ADDR"))?;
+        map_ram(&fd, ram)?;
+        let chips = IrqChips::create(&fd)?;
+        if host_caps.emulation_exit {
+            let mut cap = kvm_enable_cap { cap: KVM_CAP_EXIT_ON_EMULATION_FAILURE, ..Default::default() };
+            cap.args[0] = 1;
+            fd.enable_cap(&cap).map_err(host("KVM_ENABLE_CAP EXIT_ON_EMULATION_FAILURE"))?;
+        }
+        let shared = Arc::new(VmShared { host: host_caps, _ram: ram.clone(), fd, vcpus });
+        Ok(Self { shared, chips })
+    }
+}
+
+fn map_ram(fd: &VmFd, ram: &GuestRam) -> Result<(), AccelError> {
+    for (slot, region) in ram.regions().iter().enumerate() {
+        let region = kvm_userspace_memory_region {
+            slot: slot as u32,
+            flags: 0,
+            guest_phys_addr: region.guest_base,
+            memory_size: region.len,
+            userspace_addr: region.host_base,
+        };
+        // SAFETY: the host range is mapped by `ram`, of which VmShared keeps a clone as long as `fd` lives;
+        // the regions do not overlap (GuestRam refuses that).
+        unsafe { fd.set_user_memory_region(region) }.map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
+    }
+    Ok(())
+}
+
+impl GsiSink for KvmVm {
+    fn set_gsi(&self, gsi: u32, level: bool) {
+        // Fails only for a number without a route, which the address map does not contain (pc::tests).
+        let _ = self.shared.fd.set_irq_line(gsi, level);
+    }
+}
+
+impl MsiSink for KvmVm {
+    fn send(&self, addr: u64, data: u32) {
+        let msi =
+            kvm_msi { address_lo: addr as u32, address_hi: (addr >> 32) as u32, data, ..Default::default() };
+        // The message of a hostile or confused guest may address no APIC; the bus drops it, and so do we.
+        let _ = self.shared.fd.signal_msi(msi);
+    }
+}
+
+impl Vm for KvmVm {
+    fn create_vcpu(&self, id: u32) -> Result<Box<dyn Vcpu>, AccelError> {
+        Ok(Box::new(KvmVcpu::new(self.shared.clone(), id)?))
+    }
+
+    fn reset(&self) -> Result<(), AccelError> {
+        self.chips.reset(&self.shared.fd)
+    }
+
+    fn describe(&self) -> String {
+        if self.shared.host.hardware {
+            "KVM with the processor's own virtualization".to_owned()
+        } else {
+            "KVM without hardware under it: guest kernel code is emulated and slow (docs/kvm-hosts.md)"
+                .to_owned()
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Start states, shutdown, kicks, and reset back to power-on.
+
+use std::time::Duration;
+
+use iced_x86::code_asm::*;
+use minivmm::accel::{Exit, StartState};
+
+use crate::bench::*;
+
+/// Reports RSI, RBX, RAX and RFLAGS as the program was entered with.
+fn report_entry(a: &mut CodeAssembler) {
+    a.mov(ecx, eax).unwrap();
+    for register in [esi, ebx, ecx] {
+        a.mov(eax, register).unwrap();
+        out(a, REPORT);
+    }
+}
+
+#[test]
+fn every_start_state_has_its_registers() {
+    for (start, bits) in [(long(), 64), (protected(), 32), (real(), 16)] {
+        let Some(bench) = Bench::new(1) else { return };
+        bench.load(CODE, bits, |a| {
+            report_entry(a);
+            a.mov(eax, esp).unwrap();
+            out(a, REPORT);
+            done(a);
+        });
+        assert_eq!(bench.run_program(&start), [0x1234_5678, 0x9abc_def0, 0x2bad_b002, 0xf000], "{start:?}");
+    }
+}
+
+fn spin(bench: &Bench) {
+    bench.load(CODE, 64, |a| {
+        let mut spin = a.create_label();
+        a.set_label(&mut spin).unwrap();
+        a.jmp(spin).unwrap();
+    });
+}
+
+#[test]
+fn a_kick_ends_a_run() {
+    let Some(bench) = Bench::new(1) else { return };
+    spin(&bench);
+    let mut cpu = bench.boot_cpu(&long());
+    let kicker = cpu.kicker().unwrap();
+    let other = std::thread::spawn(move || {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(1));
+            kicker.kick();
+        }
+    });
+    assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+    other.join().unwrap();
+}
+
+#[test]
+fn a_kick_between_runs_ends_the_next_one() {
+    let Some(bench) = Bench::new(1) else { return };
+    spin(&bench);
+    let mut cpu = bench.boot_cpu(&long());
+    let kicker = cpu.kicker().unwrap();
+    for _ in 0..50 {
+        kicker.kick();
+        assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+    }
+    kicker.kick();
+    cpu.reset(&long()).unwrap();
+    assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+}
+
+#[test]
+fn a_halted_cpu_can_be_kicked() {
+    let Some(bench) = Bench::new(1) else { return };
+    bench.load(CODE, 64, |a| {
+        out_value(a, REPORT, 1);
+        a.cli().unwrap();
+        a.hlt().unwrap();
+    });
+    let mut cpu = bench.boot_cpu(&long());
+    let kicker = cpu.kicker().unwrap();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        kicker.kick();
+    });
+    let exit = cpu.run(&*bench.bus).unwrap();
+    assert!(matches!(exit, Exit::Kicked | Exit::Halted), "{exit:?}");
+    other.join().unwrap();
+}
+
+#[test]
+fn a_triple_fault_is_a_shutdown_and_a_reset_starts_again() {
+    let Some(bench) = Bench::new(1) else { return };
+    bench.load(CODE, 64, |a| {
+        out_value(a, REPORT, 7);
+        a.ud2().unwrap();
+    });
+    let mut cpu = bench.boot_cpu(&long());
+    for runs in 1..=3 {
+        assert_eq!(bench.run(&mut *cpu), Exit::Shutdown);
+        assert_eq!(bench.reports(), vec![7; runs]);
+        bench.vm.reset().unwrap();
+        cpu.reset(&long()).unwrap();
+    }
+}
+
+#[test]
+fn nothing_survives_a_reset() {
+    const LSTAR: u32 = 0xc000_0082;
+    let Some(bench) = Bench::new(1) else { return };
+    bench.load(CODE, 64, |a| {
+        a.mov(r9, cr2).unwrap();
+        a.mov(r10, dr0).unwrap();
+        a.mov(ecx, LSTAR).unwrap();
+        a.rdmsr().unwrap();
+        for register in [eax, r8d, r9d, r10d, r15d] {
+            a.mov(eax, register).unwrap();
+            out(a, REPORT);
+        }
+        a.mov(rbx, 0xfee0_00f0_u64).unwrap();
+        a.mov(eax, dword_ptr(rbx)).unwrap();
+        out(a, REPORT);
+        a.mov(dword_ptr(rbx), 0x155).unwrap();
+        a.mov(eax, 0x5555).unwrap();
+        a.xor(edx, edx).unwrap();
+        a.wrmsr().unwrap();
+        a.mov(r8, rax).unwrap();
+        a.mov(r15, rax).unwrap();
+        a.mov(cr2, rax).unwrap();
+        a.mov(dr0, rax).unwrap();
+        done(a);
+    });
+    let mut cpu = bench.boot_cpu(&long());
+    assert_eq!(bench.run(&mut *cpu), Exit::Kicked);
+    cpu.reset(&long()).unwrap();
+    // The run ended by DONE, which stays set, so this one ends at its own kick.
+    assert_eq!(bench.run(&mut *cpu), Exit::Kicked);
+    let reports = bench.reports();
+    let (first, second) = reports.split_at(6);
+    assert_eq!(first, [0, 0, 0, 0, 0, 0x1ff]);
+    assert_eq!(second, first);
+}
+
+#[test]
+fn a_waiting_cpu_comes_back_when_kicked() {
+    let Some(bench) = Bench::new(2) else { return };
+    let mut cpu = bench.vm.create_vcpu(1).unwrap();
+    cpu.reset(&StartState::WaitForSipi).unwrap();
+    let kicker = cpu.kicker().unwrap();
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        kicker.kick();
+    });
+    assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+    other.join().unwrap();
+}
