@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::error::{CliError, Context, Wrong, quoted};
 use super::suggest::did_you_mean;
@@ -124,7 +124,8 @@ pub(super) fn json(text: &str) -> Result<Vec<Pair>, Wrong> {
     })
 }
 
-/// A JSON object in the order written. `serde_json::Map` would keep the last of two equal keys without a word.
+/// A JSON object as it is written: `serde_json::Map` would keep the last of two equal keys without a word, and
+/// [`Fields::read`] is to see both.
 struct Object(Vec<Pair>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -143,11 +144,8 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
-        let mut pairs: Vec<Pair> = Vec::new();
-        while let Some((key, value)) = map.next_entry::<String, serde_json::Value>()? {
-            if pairs.iter().any(|pair| pair.key == key) {
-                return Err(de::Error::custom(format!("{} is given twice", quoted(&key))));
-            }
+        let mut pairs = Vec::new();
+        while let Some((key, value)) = map.next_entry()? {
             pairs.push(Pair { key, value: Value::Json(value) });
         }
         Ok(Object(pairs))
