@@ -1,11 +1,28 @@
-//! The PC's small chips: UART, RTC, i8042, power management, debug exit, fw_cfg.
+//! The PC's small chips: UART, RTC, i8042, power management, debug exit, fw_cfg, pvpanic.
 //!
-//! Each chip is a [`crate::bus::BusDevice`]; wiring (ports, lines, host files) is `machine`'s.
+//! Each chip is a [`crate::bus::BusDevice`]; wiring (ports, lines, host files) is `machine`'s. A chip takes
+//! time, interrupt wires and the way to the host from outside, so every one is tested by itself.
 
-pub mod ioapic;
-pub mod lapic;
-pub mod pic;
-pub mod pit;
+mod calendar;
+mod debug_exit;
+mod fw_cfg;
+mod i8042;
+mod lanes;
+mod pm;
 mod power;
+mod pvpanic;
+mod reset_control;
+mod rtc;
+mod serial_port;
+mod uart16550;
 
+pub use debug_exit::DebugExit;
+pub use fw_cfg::{FW_CFG_LEN, FwCfg, FwCfgError, FwCfgFile};
+pub use i8042::{I8042, I8042_COMMAND_OFFSET};
+pub use pm::{PM_LEN, PM_TIMER, PM1_CONTROL, PmBlock, SLEEP_TYPE_S5};
 pub use power::{PowerEvent, PowerSink};
+pub use pvpanic::Pvpanic;
+pub use reset_control::{RESET_VALUE, ResetControl};
+pub use rtc::{CENTURY, CmosMemory, RTC_LEN, Rtc, WallClock};
+pub use serial_port::{SERIAL_PORT_LEN, SerialPort, SerialSink};
+pub use uart16550::Uart16550;

@@ -20,3 +20,22 @@ pub trait PowerSink: Debug + Send + Sync {
     /// Asks for `event`. The first request wins until it has been carried out.
     fn request(&self, event: PowerEvent);
 }
+
+/// A sink that remembers, for tests of the chips.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct RecordedPower(std::sync::Mutex<Vec<PowerEvent>>);
+
+#[cfg(test)]
+impl RecordedPower {
+    pub(super) fn events(&self) -> Vec<PowerEvent> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[cfg(test)]
+impl PowerSink for RecordedPower {
+    fn request(&self, event: PowerEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
