@@ -10,6 +10,7 @@ use vm_memory::ByteValued;
 
 use super::bytes::{align_up, u8_at};
 use super::decompress::{self, Compression};
+use super::detect::{ELFCLASS32, detect};
 use super::elf;
 use super::error::KernelError;
 use super::image::Piece;
@@ -82,7 +83,8 @@ impl BzImage {
         if by == KernelUnpack::Host && version >= 0x0208 {
             let (inner, format) = self.payload()?;
             // The kernel inside a 32-bit bzImage has no 64-bit entry; its own decompressor knows what to do.
-            if inner.get(4) != Some(&1) {
+            if inner.get(4) != Some(&ELFCLASS32) {
+                detect(&inner)?;
                 return self.direct(inner, format, ram_end);
             }
         }

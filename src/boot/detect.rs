@@ -16,7 +16,7 @@ pub(super) enum KernelKind {
 }
 
 const EM_386: u16 = 3;
-const ELFCLASS32: u8 = 1;
+pub(super) const ELFCLASS32: u8 = 1;
 const ELFCLASS64: u8 = 2;
 const ELFDATA2LSB: u8 = 1;
 
