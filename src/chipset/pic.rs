@@ -29,6 +29,8 @@ struct Pic {
 }
 
 impl Pic {
+    /// An edge stays latched until it is acknowledged, even if the input falls meanwhile: the PIT's pulse is
+    /// short, and PC hardware and other emulators behave so (the data sheet would call the interrupt spurious).
     fn set_input(&mut self, n: u8, level: bool) {
         let bit = 1 << n;
         let rising = level && self.level & bit == 0;
@@ -37,9 +39,6 @@ impl Pic {
             self.irr = if level { self.irr | bit } else { self.irr & !bit };
         } else if rising {
             self.irr |= bit;
-        } else if !level {
-            // An edge request that is withdrawn before it was acknowledged is gone (data sheet, "IRR").
-            self.irr &= !bit;
         }
     }
 
@@ -286,15 +285,24 @@ mod tests {
     }
 
     #[test]
-    fn masked_inputs_are_silent_and_a_withdrawn_request_is_spurious() {
+    fn masked_inputs_are_silent_and_a_withdrawn_level_is_spurious() {
         let mut pics = programmed();
-        pics.write(0x21, 0x10);
-        pics.set_input(4, true);
+        pics.write(0x4d0, 0x20);
+        pics.write(0x21, 0x20);
+        pics.set_input(5, true);
         assert!(!pics.output());
         pics.write(0x21, 0);
         assert!(pics.output());
-        pics.set_input(4, false);
+        pics.set_input(5, false);
         assert_eq!(pics.acknowledge(), 0x37);
         assert_eq!(pics.read(0x21), 0);
+    }
+
+    #[test]
+    fn a_short_pulse_on_an_edge_input_is_not_lost() {
+        let mut pics = programmed();
+        pics.set_input(0, true);
+        pics.set_input(0, false);
+        assert_eq!(pics.acknowledge(), 0x30);
     }
 }
