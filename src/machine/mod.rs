@@ -5,3 +5,4 @@ pub mod exits;
 pub mod lifecycle;
 pub mod pc;
 pub mod vcpu_thread;
+pub mod watch;
