@@ -1,4 +1,3 @@
-//! minivmm.
 //! minivmm, a small machine emulator for people who write and test network drivers.
 
 pub mod accel;

@@ -46,6 +46,8 @@ pub const KVM_IDENTITY_MAP_BASE: u64 = 0xfffb_c000;
 pub const COM1: (u64, u32) = (0x3f8, 4);
 /// Second serial port.
 pub const COM2: (u64, u32) = (0x2f8, 3);
+/// The serial ports in order.
+pub const COM: [(u64, u32); 2] = [COM1, COM2];
 /// CMOS RTC index and data ports, and its interrupt.
 pub const RTC: (u64, u32) = (0x70, 8);
 /// i8042 data port; the command port is 4 above.
@@ -61,8 +63,15 @@ pub const FW_CFG_BASE: u64 = 0x510;
 /// pvpanic.
 pub const PVPANIC_PORT: u64 = 0x505;
 
-/// PCI slots that the machine itself takes: host bridge and ISA bridge.
-pub const RESERVED_SLOTS: [u8; 2] = [0, 31];
+/// The i8042's keyboard interrupt.
+pub const KEYBOARD_GSI: u32 = 1;
+
+/// PCI slot of the host bridge.
+pub const HOST_BRIDGE_SLOT: u8 = 0;
+/// PCI slot of the ISA bridge.
+pub const ISA_BRIDGE_SLOT: u8 = 31;
+/// PCI slots that the machine itself takes.
+pub const RESERVED_SLOTS: [u8; 2] = [HOST_BRIDGE_SLOT, ISA_BRIDGE_SLOT];
 
 /// The ISA interrupts behind PIRQ A to D. All below 16, so that PIC, IOAPIC, ACPI and MP table kernels see the
 /// same number.

@@ -1,0 +1,48 @@
+//! Why a machine could not be set up: one line for the user, exit status 1.
+
+use crate::accel::AccelError;
+use crate::boot::BootError;
+use crate::bus::BusError;
+use crate::chipset::FwCfgError;
+use crate::event::EventError;
+use crate::memory::MemoryError;
+use crate::pci::{NoRoom, PciError};
+
+/// Why a machine could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The kernel, initrd or command line.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The accelerator.
+    #[error(transparent)]
+    Accel(#[from] AccelError),
+    /// Guest RAM.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Two devices at one address.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A PCI slot.
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// BARs.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// `-fw_cfg`.
+    #[error(transparent)]
+    FwCfg(#[from] FwCfgError),
+    /// The event loop or one of its timers.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// A file of the user's.
+    #[error("{option} {path}: {source}")]
+    File {
+        /// The option that named it.
+        option: &'static str,
+        /// The path.
+        path: String,
+        /// The host's error.
+        source: std::io::Error,
+    },
+}
