@@ -1,4 +1,5 @@
-//! The PC's small chips: UART, RTC, i8042, power management, debug exit, fw_cfg, pvpanic.
+//! The PC's small chips: UART, RTC, i8042, power management, debug exit, fw_cfg, pvpanic;
+//! and the interrupt controllers and timer that `accel` uses where no kernel has them.
 //!
 //! Each chip is a [`crate::bus::BusDevice`]; wiring (ports, lines, host files) is `machine`'s. A chip takes
 //! time, interrupt wires and the way to the host from outside, so every one is tested by itself.

@@ -209,7 +209,7 @@ impl State {
 
     fn raw(&self, number: i64) -> u8 {
         let n = number as u8;
-        if self.cmos[B] & B_BINARY != 0 { n } else { n / 10 % 10 << 4 | n % 10 }
+        if self.cmos[B] & B_BINARY != 0 { n } else { ((n / 10 % 10) << 4) | (n % 10) }
     }
 
     fn hour(&self, raw: u8) -> i64 {
