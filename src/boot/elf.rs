@@ -75,6 +75,11 @@ impl ElfKernel {
         self.segments.iter().map(Segment::end).max().unwrap_or(0)
     }
 
+    /// One past the last byte of the file that is loaded; symbols and debug information follow.
+    pub(super) fn file_end(&self) -> usize {
+        self.segments.iter().map(|s| s.file.end).max().unwrap_or(0)
+    }
+
     /// The segments as pieces of `file`, in a machine whose low RAM ends at `ram_end`.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::accel::EntryState;
 use crate::cli::KernelUnpack;
 use crate::machine::pc::LOW_RAM_END;
 
-/// Largest kernel file: ten times a distribution's vmlinux with debug information left in.
+/// Largest kernel file: beyond a distribution's vmlinux with its debug information.
 const MAX_KERNEL_FILE: u64 = 1 << 30;
 
 /// What to boot and the machine it will find.
@@ -169,12 +169,14 @@ fn bzimage(file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result
 }
 
 /// By the PVH note if there is one: it names the protocol; the ELF header alone only says where code starts.
-fn vmlinux(file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
+fn vmlinux(mut file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
     let elf = elf::parse(&file)?;
     if let (None, Some(protocol)) = (elf.pvh_entry, multiboot(&file)) {
         return Err(unsupported_multiboot(protocol).into());
     }
     let end = elf.end();
+    file.truncate(elf.file_end());
+    file.shrink_to_fit();
     let pieces = elf.place(&Arc::new(file), target.low_ram_end())?;
     if let Some(entry) = elf.pvh_entry {
         let ready = pvh::finish(pieces, (entry, end), initrd, target)?;
