@@ -5,6 +5,7 @@
 //! come from strangers: whatever is wrong with one ends in one line, never in a panic, a hang or a write outside
 //! RAM. Nothing here touches an accelerator, a device or the network. `docs/boot.md` tells the user's side.
 
+pub mod acpi;
 mod bytes;
 mod bzimage;
 mod cmdline;
@@ -19,6 +20,7 @@ mod initrd;
 mod linux;
 mod low_memory;
 mod memory_map;
+pub mod mptable;
 mod prepare;
 mod pvh;
 

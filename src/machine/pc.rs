@@ -13,6 +13,8 @@ pub const HIGH_RAM_BASE: u64 = 0x1_0000_0000;
 pub const EBDA_BASE: u64 = 0x9_fc00;
 /// Where ACPI tables and the RSDP start (ROM space, E820-reserved; searched by kernels in 16-byte steps).
 pub const ACPI_BASE: u64 = 0xe_0000;
+/// The MP table, in ROM space behind the ACPI tables.
+pub const MP_TABLE_BASE: u64 = 0xf_0000;
 /// End of the legacy 1 MiB.
 pub const LOW_MIB_END: u64 = 0x10_0000;
 
