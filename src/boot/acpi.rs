@@ -64,8 +64,8 @@ pub struct TableConfig {
     pub pci_mem: Window,
     /// The functions' interrupt pins.
     pub routes: Vec<IntxRoute>,
-    /// COM1 and COM2 exist.
-    pub serial: [bool; 2],
+    /// How many serial ports exist, COM1 first.
+    pub serial: usize,
     /// The keyboard controller exists.
     pub i8042: bool,
     /// fw_cfg exists.
@@ -196,7 +196,7 @@ fn dsdt(config: &TableConfig) -> Sdt {
     let mut s5 = PackageBuilder::new();
     s5.add_element(&SLEEP_TYPE_S5);
     s5.add_element(&SLEEP_TYPE_S5);
-    dsdt.append_slice(&bytes(&Name::new(Path::new("\\_S5_"), &s5)));
+    dsdt.append_slice(&bytes(&Name::new(Path::new("_S5_"), &s5)));
     dsdt
 }
 
@@ -254,12 +254,10 @@ fn prt_entry(route: &IntxRoute) -> PackageBuilder {
 
 fn isa_devices(config: &TableConfig) -> Vec<u8> {
     let mut out = Vec::new();
-    for (n, (name, (base, irq))) in [("COM1", pc::COM1), ("COM2", pc::COM2)].into_iter().enumerate() {
-        if config.serial[n] {
-            let uid = Name::new(Path::new("_UID"), &(n as u8 + 1));
-            let resources = crs(vec![&ports(base, 8), &isa_interrupt(irq)]);
-            out.extend(device(name, &EISAName::new("PNP0501"), vec![uid, resources]));
-        }
+    for (n, (base, irq)) in (1_u8..).zip(pc::COM).take(config.serial) {
+        let uid = Name::new(Path::new("_UID"), &n);
+        let resources = crs(vec![&ports(base, 8), &isa_interrupt(irq)]);
+        out.extend(device(&format!("COM{n}"), &EISAName::new("PNP0501"), vec![uid, resources]));
     }
     let (rtc, irq) = pc::RTC;
     let resources = crs(vec![&ports(rtc, 2), &isa_interrupt(irq)]);

@@ -10,3 +10,4 @@ mod power;
 mod probe;
 mod random_access;
 mod reset;
+mod tables;
