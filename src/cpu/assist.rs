@@ -67,7 +67,7 @@ impl Cpu {
         if i.is_invalid() {
             return Outcome::Exception(Exception::plain(vector::UD));
         }
-        let Some(op) = lower::<M>(&i, self.bits) else {
+        let Some(op) = lower::<M>(&i, &bytes, self.bits) else {
             let (len, mnemonic) = (i.len() as u8, i.mnemonic());
             return Outcome::Unsupported(Unsupported { bytes, len, rip: start, mnemonic });
         };
@@ -79,7 +79,7 @@ impl Cpu {
         match done {
             Ok(()) | Err(Stop::Pause | Stop::Again | Stop::Careful) => {
                 self.state.rflags &= !rflags::RF;
-                if trap_flag && done.is_ok() { self.single_step() } else { Outcome::Retired }
+                if trap_flag && done != Err(Stop::Careful) { self.single_step() } else { Outcome::Retired }
             }
             Err(Stop::Fault) => Outcome::Exception(self.memory_fault(&op)),
             Err(Stop::Trap) => Outcome::Trap(self.fault),

@@ -31,10 +31,6 @@ pub(super) mod form {
     pub const RMI: u8 = RM | IMM << 4;
     pub const MRR: u8 = MR | REG << 4;
     pub const MRI: u8 = MR | IMM << 4;
-    pub const RRRI: u8 = RRR | IMM << 6;
-    pub const RRMI: u8 = RRM | IMM << 6;
-    pub const RRRR: u8 = RRR | REG << 6;
-    pub const RRMR: u8 = RRM | REG << 6;
 }
 
 /// What the families choose a handler by.
@@ -44,11 +40,90 @@ pub(super) struct Shape {
     pub size: u8,
     /// Operand kinds, one of [`form`].
     pub form: u8,
-    /// 16, 32 or 64.
-    pub bits: u32,
     pub lock: bool,
+    pub encoding: Encoding,
     /// Bits of the code segment or effective operand size where it is not an operand's: 2, 4 or 8.
     pub operand_size: u8,
+}
+
+/// Where an instruction sits in the opcode maps; the vector families choose host instructions by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Encoding {
+    /// 0 one-byte opcodes, 1 0F, 2 0F38, 3 0F3A.
+    pub map: u8,
+    /// Mandatory prefix: 0 none, 1 66, 2 F3, 3 F2.
+    pub prefix: u8,
+    pub opcode: u8,
+    pub modrm: u8,
+    pub vex: bool,
+    pub evex: bool,
+    pub w: bool,
+}
+
+impl Encoding {
+    /// Takes the bytes of a valid instruction apart.
+    fn of(bytes: &[u8], bits: u32) -> Encoding {
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+        let mut e = Encoding::default();
+        let mut at = 0;
+        loop {
+            match byte(at) {
+                0x66 if e.prefix == 0 => e.prefix = 1,
+                0xf3 => e.prefix = 2,
+                0xf2 => e.prefix = 3,
+                0x66 | 0x67 | 0xf0 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 => {}
+                // A REX prefix that is not the last one is ignored.
+                0x40..=0x4f if bits == 64 && is_legacy_prefix(byte(at + 1)) => {}
+                _ => break,
+            }
+            at += 1;
+        }
+        if bits == 64 && byte(at) & 0xf0 == 0x40 {
+            e.w = byte(at) & 8 != 0;
+            at += 1;
+        }
+        let vex_space = bits == 64 || byte(at + 1) >= 0xc0;
+        match byte(at) {
+            0xc5 if vex_space => {
+                e.take_vex(byte(at + 1) & 0x7f);
+                e.map = 1;
+                at += 2;
+            }
+            0xc4 if vex_space => {
+                e.take_vex(byte(at + 2));
+                e.map = byte(at + 1) & 31;
+                at += 3;
+            }
+            0x62 if vex_space => {
+                e.take_vex(byte(at + 2) & !4);
+                e.evex = true;
+                e.map = byte(at + 1) & 7;
+                at += 4;
+            }
+            0x0f => {
+                (e.map, at) = match byte(at + 1) {
+                    0x38 => (2, at + 2),
+                    0x3a => (3, at + 2),
+                    _ => (1, at + 1),
+                };
+            }
+            _ => {}
+        }
+        (e.opcode, e.modrm) = (byte(at), byte(at + 1));
+        e
+    }
+
+    /// The last byte of a VEX prefix: W and pp.
+    fn take_vex(&mut self, b: u8) {
+        self.vex = true;
+        self.w = b & 0x80 != 0;
+        // pp counts 66, F3, F2 as here.
+        self.prefix = b & 3;
+    }
+}
+
+fn is_legacy_prefix(b: u8) -> bool {
+    matches!(b, 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0x40..=0x4f)
 }
 
 /// State that an instruction reads or writes beyond general registers, RIP, RFLAGS and memory through the current
@@ -200,8 +275,8 @@ fn writes_system(i: &Instruction) -> bool {
         || i.is_call_far_indirect()
 }
 
-/// Turns a decoded instruction into an op. `None` when no handler knows it.
-pub(super) fn lower<M: Machine>(i: &Instruction, bits: u32) -> Option<Op<M>> {
+/// Turns a decoded instruction and its bytes into an op. `None` when no handler knows it.
+pub(super) fn lower<M: Machine>(i: &Instruction, bytes: &[u8], bits: u32) -> Option<Op<M>> {
     let mut op = Op {
         f: exec::unsupported,
         imm: 0,
@@ -213,16 +288,24 @@ pub(super) fn lower<M: Machine>(i: &Instruction, bits: u32) -> Option<Op<M>> {
         scale: 0,
         seg: seg::SS as u8,
         mf: 0,
-        msize: i.memory_size().size().min(255) as u8,
+        msize: 0,
         len: i.len() as u8,
         offset: 0,
         aux: 0,
     };
-    let mut s =
-        Shape { size: 0, form: 0, bits, lock: i.has_lock_prefix(), operand_size: operand_size(i, bits) };
+    let mut s = Shape {
+        size: 0,
+        form: 0,
+        encoding: Encoding::of(&bytes[..i.len().min(bytes.len())], bits),
+        lock: i.has_lock_prefix(),
+        operand_size: operand_size(i, bits),
+    };
     for n in 0..i.op_count().min(4) {
         let kind = operand(i, n, bits, &mut op)?;
         s.form |= kind << (2 * n);
+        if kind == 2 {
+            op.msize = i.memory_size().size().min(255) as u8;
+        }
     }
     s.size = match i.op_kind(0) {
         OpKind::Register => i.op0_register().size() as u8,
@@ -288,7 +371,10 @@ fn operand<M>(i: &Instruction, n: u32, bits: u32, op: &mut Op<M>) -> Option<u8> 
         }
         // The implied operands of string instructions.
         _ => {
-            op.seg = segment(i.memory_segment());
+            op.seg = match segment(i.memory_segment()) {
+                s if bits == 64 && s < seg::FS as u8 => seg::DS as u8,
+                s => s,
+            };
             address_size(i, n, op);
             Some(2)
         }
@@ -345,6 +431,10 @@ fn memory<M>(i: &Instruction, bits: u32, op: &mut Op<M>) {
         op.mf |= mf::LEGACY;
     } else if op.seg >= seg::FS as u8 {
         op.mf |= mf::SEG_BASE;
+    } else {
+        // Other overrides are ignored; the base register alone says what is a stack access.
+        let stack = matches!(base, Register::RSP | Register::RBP | Register::ESP | Register::EBP);
+        op.seg = if stack { seg::SS } else { seg::DS } as u8;
     }
 }
 
@@ -367,6 +457,7 @@ fn reg_code(r: Register) -> u8 {
             (r as u8 - Register::AH as u8) | HIGH_BYTE
         }
         _ if r.is_segment_register() => segment(r),
+        _ if r.is_gpr8() => r.full_register().number() as u8,
         _ => r.number() as u8,
     }
 }

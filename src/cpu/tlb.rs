@@ -323,6 +323,10 @@ impl Cpu {
         access: Access,
     ) -> Result<[(Place, usize); 2], Stop> {
         let first = size.min((PAGE - (a & OFFSET)) as usize);
+        if first != size && self.canonical(a) && !self.canonical(a.wrapping_add(size as u64 - 1)) {
+            // Not canonical anywhere comes before any page fault.
+            return self.not_canonical(a);
+        }
         let one = self.locate(m, a, access)?;
         if first == size {
             return Ok([(one, size), (one, 0)]);
@@ -330,6 +334,13 @@ impl Cpu {
         let next = self.wrap(a.wrapping_add(first as u64));
         let two = self.locate(m, next, access)?;
         Ok([(one, first), (two, size - first)])
+    }
+
+    /// #GP(0) or #SS(0): the address marks it as a matter of the operand's segment, see `memory_fault`.
+    #[cold]
+    fn not_canonical<T>(&mut self, a: u64) -> Result<T, Stop> {
+        let e = Exception::with_code(vector::GP, 0);
+        self.raise(Exception { cr2: Some(a), ..e })
     }
 
     fn read_parts<M: Machine>(&mut self, m: &mut M, parts: &[(Place, usize); 2], data: &mut [u8]) {
@@ -379,9 +390,7 @@ impl Cpu {
     /// A miss: walks the page tables and fills the entry.
     fn fill<M: Machine>(&mut self, m: &mut M, a: u64, access: Access) -> Result<Place, Stop> {
         if !self.canonical(a) {
-            // The address marks it as a matter of the operand's segment, see `memory_fault`.
-            let e = Exception::with_code(vector::GP, 0);
-            return self.raise(Exception { cr2: Some(a), ..e });
+            return self.not_canonical(a);
         }
         let rights = match self.tlb.set / WAYS {
             0 => Rights::Supervisor,

@@ -199,6 +199,7 @@ impl VectorState {
             let physical = (self.top() + i) & 7;
             self.fpr[physical].copy_from_slice(&area[at..at + 10]);
         }
+        self.update_summary();
     }
 
     /// Reads XMM0 up to (not including) XMM`count`.

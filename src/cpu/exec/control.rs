@@ -43,9 +43,14 @@ fn jmp_to<M: Machine, T: Int, const MEM: bool>(c: &mut Cpu, m: &mut M, op: &Op<M
 
 fn call_with<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, target: u64) -> Flow {
     let back = c.state.rip;
-    c.jump_to(target)?;
-    // `push` failing leaves RIP to whoever handles the fault: the caller puts it back.
-    c.push(m, T::from64(back))
+    let sp = c.state.gpr[gpr::RSP];
+    // In this order on Intel processors: a target that is no good faults with the return address already stored.
+    c.push(m, T::from64(back))?;
+    let done = c.jump_to(target);
+    if done.is_err() {
+        c.state.gpr[gpr::RSP] = sp;
+    }
+    done
 }
 
 fn call<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {

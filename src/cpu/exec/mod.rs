@@ -4,14 +4,19 @@
 //! past the instruction when it runs.
 
 mod arith;
+mod avx;
 mod bits;
 mod control;
 mod data;
 mod logic;
+mod native;
 mod shift;
+mod sse;
 mod stack;
 mod string;
 mod system;
+mod vmove;
+mod x87;
 mod xstate;
 
 use iced_x86::Instruction;
@@ -57,9 +62,13 @@ pub(super) fn handler<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) ->
         .or_else(|| stack::lower(i, s, op))
         .or_else(|| shift::lower(i, s))
         .or_else(|| bits::lower(i, s))
-        .or_else(|| string::lower(i, s, op))
+        .or_else(|| string::lower(i, op))
         .or_else(|| system::lower(i, s, op))
         .or_else(|| xstate::lower(i, s, op))
+        .or_else(|| x87::lower(i, s, op))
+        .or_else(|| vmove::lower(i, s, op))
+        .or_else(|| avx::lower(i, s, op))
+        .or_else(|| sse::lower(i, s, op))
 }
 
 /// For an op without a handler.

@@ -3,7 +3,6 @@
 use iced_x86::{Instruction, Mnemonic as N};
 
 use super::super::Cpu;
-use super::super::decode::Shape;
 use super::super::exceptions::{Flow, Stop};
 use super::super::machine::Machine;
 use super::super::op::{Handler, Int, Op, mf};
@@ -34,6 +33,16 @@ impl Cpu {
         };
     }
 
+    /// A repeated instruction with 32-bit addresses clears the upper halves of RCX and of `index` before anything
+    /// else, a count of zero or a fault in the first repetition notwithstanding.
+    fn clear_upper_halves<M>(&mut self, op: &Op<M>, index: &[usize]) {
+        if op.aux != 0 && self.address_mask(op) == 0xffff_ffff {
+            for &r in [gpr::RCX].iter().chain(index) {
+                self.state.gpr[r] &= 0xffff_ffff;
+            }
+        }
+    }
+
     fn string_at<M>(&mut self, op: &Op<M>, r: usize, size: u64) -> Result<u64, Stop> {
         let offset = self.state.gpr[r] & self.address_mask(op);
         let seg = if r == gpr::RDI { seg::ES as u8 } else { op.seg };
@@ -48,7 +57,8 @@ impl Cpu {
     }
 }
 
-/// Runs `one` once, or as often as the REP prefix and the budget say. `one` gives whether to go on.
+/// Runs `one` once, or as often as the REP prefix and the budget say. `one` gives whether to go on. Until the last
+/// repetition the flags stay as they were, whether it is an exception that stops it or the budget.
 #[inline(always)]
 fn repeat<M: Machine>(
     c: &mut Cpu,
@@ -60,22 +70,35 @@ fn repeat<M: Machine>(
         return one(c, m, op).map(|_| ());
     }
     let mask = c.address_mask(op);
-    for _ in 0..BUDGET {
+    let flags = c.flags;
+    // Single-stepping stops after every repetition.
+    let budget = if c.state.rflags & rf::TF != 0 { 1 } else { BUDGET };
+    for _ in 0..budget {
         let left = c.state.gpr[gpr::RCX] & mask;
         if left == 0 {
-            // A count of zero still clears the upper half of ECX when addresses have 32 bits.
             return Ok(());
         }
-        let go_on = one(c, m, op)?;
+        let go_on = match one(c, m, op) {
+            Ok(go_on) => go_on,
+            Err(stop) => {
+                c.flags = flags;
+                return Err(stop);
+            }
+        };
         c.set_index(gpr::RCX, left - 1, mask);
         if !go_on {
             return Ok(());
         }
     }
-    if c.state.gpr[gpr::RCX] & mask == 0 { Ok(()) } else { Err(Stop::Again) }
+    if c.state.gpr[gpr::RCX] & mask == 0 {
+        return Ok(());
+    }
+    c.flags = flags;
+    Err(Stop::Again)
 }
 
 fn movs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.clear_upper_halves(op, &[gpr::RSI, gpr::RDI]);
     if op.aux != 0 {
         if let Some(done) = movs_bulk::<M, T>(c, m, op)? {
             return done;
@@ -93,6 +116,7 @@ fn movs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 }
 
 fn stos<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.clear_upper_halves(op, &[gpr::RDI]);
     if op.aux != 0 {
         if let Some(done) = stos_bulk::<M, T>(c, m, op)? {
             return done;
@@ -134,6 +158,7 @@ impl Cpu {
     fn may_go_in_bulk<M>(&self, op: &Op<M>, left: u64) -> bool {
         self.bits == 64
             && left >= 4
+            && self.state.rflags & rf::TF == 0
             && op.mf & (mf::ADDR16 | mf::ADDR32) == 0
             && self.state.rflags & rf::DF == 0
             && !self.align_check
@@ -154,6 +179,7 @@ impl Cpu {
 }
 
 fn lods<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.clear_upper_halves(op, &[]);
     repeat(c, m, op, |c, m, op| {
         let from = c.string_at(op, gpr::RSI, T::SIZE)?;
         let v = c.load::<T, M>(m, from)?;
@@ -169,6 +195,7 @@ fn compare_again<M>(c: &Cpu, op: &Op<M>) -> bool {
 }
 
 fn scas<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.clear_upper_halves(op, &[]);
     repeat(c, m, op, |c, m, op| {
         let at = c.string_at(op, gpr::RDI, T::SIZE)?;
         let v = c.load::<T, M>(m, at)?;
@@ -180,11 +207,12 @@ fn scas<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 }
 
 fn cmps<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.clear_upper_halves(op, &[]);
     repeat(c, m, op, |c, m, op| {
-        let from = c.string_at(op, gpr::RSI, T::SIZE)?;
-        let a = c.load::<T, M>(m, from)?;
         let at = c.string_at(op, gpr::RDI, T::SIZE)?;
         let b = c.load::<T, M>(m, at)?;
+        let from = c.string_at(op, gpr::RSI, T::SIZE)?;
+        let a = c.load::<T, M>(m, from)?;
         c.flags.sub(a, b, false);
         c.advance(op, gpr::RSI, T::SIZE);
         c.advance(op, gpr::RDI, T::SIZE);
@@ -193,9 +221,9 @@ fn cmps<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 }
 
 fn ins<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    let port = c.get::<u16>(gpr::RDX as u8);
+    c.check_port(m, port, T::SIZE as u8)?;
     repeat(c, m, op, |c, m, op| {
-        let port = c.get::<u16>(gpr::RDX as u8);
-        c.check_port(m, port, T::SIZE as u8)?;
         let to = c.string_at(op, gpr::RDI, T::SIZE)?;
         // The port is read only once the store is known to succeed: reading it may have side effects.
         c.probe_write(m, to, T::SIZE as usize)?;
@@ -207,9 +235,9 @@ fn ins<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 }
 
 fn outs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    let port = c.get::<u16>(gpr::RDX as u8);
+    c.check_port(m, port, T::SIZE as u8)?;
     repeat(c, m, op, |c, m, op| {
-        let port = c.get::<u16>(gpr::RDX as u8);
-        c.check_port(m, port, T::SIZE as u8)?;
         let from = c.string_at(op, gpr::RSI, T::SIZE)?;
         let v = c.load::<T, M>(m, from)?;
         m.port_out(port, T::SIZE as u8, v.to64() as u32);
@@ -218,7 +246,7 @@ fn outs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     })
 }
 
-pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> Option<Handler<M>> {
+pub(super) fn lower<M: Machine>(i: &Instruction, op: &mut Op<M>) -> Option<Handler<M>> {
     if !i.is_string_instruction() {
         return None;
     }
@@ -228,7 +256,6 @@ pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> O
         _ => 0,
     };
     let size = i.memory_size().size();
-    let _ = s;
     match i.mnemonic() {
         N::Movsb | N::Movsw | N::Movsd | N::Movsq => sized!(size, movs::<M>),
         N::Stosb | N::Stosw | N::Stosd | N::Stosq => sized!(size, stos::<M>),

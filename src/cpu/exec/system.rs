@@ -4,7 +4,7 @@
 use iced_x86::{Instruction, Mnemonic as N, Register};
 
 use super::super::Cpu;
-use super::super::decode::{Shape, form};
+use super::super::decode::Shape;
 use super::super::exceptions::{Exception, Flow, Stop, vector};
 use super::super::machine::Machine;
 use super::super::op::{Handler, Op};
@@ -572,11 +572,6 @@ fn port_out<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     Ok(())
 }
 
-/// #UD for CET's shadow-stack instructions that are NOPs while CET is off would be wrong: they are NOPs.
-fn cet_nop<M: Machine>(_: &mut Cpu, _: &mut M, _: &Op<M>) -> Flow {
-    Ok(())
-}
-
 fn port_shape<M>(i: &Instruction, op: &mut Op<M>) {
     let (data, port) = if i.mnemonic() == N::In { (i.op0_register(), 1) } else { (i.op1_register(), 0) };
     op.msize = data.size() as u8;
@@ -602,8 +597,8 @@ fn special_mov<M: Machine>(i: &Instruction) -> Option<Handler<M>> {
 pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> Option<Handler<M>> {
     match i.mnemonic() {
         N::Mov => special_mov(i),
-        N::Nop | N::Endbr32 | N::Endbr64 | N::Reservednop => Some(nop),
-        N::Rdsspd | N::Rdsspq | N::Incsspd | N::Incsspq => Some(cet_nop),
+        // RDSSP is a NOP while CET is off, which it always is.
+        N::Nop | N::Endbr32 | N::Endbr64 | N::Reservednop | N::Rdsspd | N::Rdsspq => Some(nop),
         N::Lfence | N::Mfence | N::Sfence | N::Serialize => Some(nop),
         N::Prefetchnta
         | N::Prefetcht0
@@ -644,10 +639,7 @@ pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> O
             port_shape(i, op);
             Some(if i.mnemonic() == N::In { port_in } else { port_out })
         }
-        _ => {
-            let _ = form::NONE;
-            None
-        }
+        _ => None,
     }
 }
 
