@@ -11,5 +11,6 @@ pub mod irq;
 pub mod machine;
 pub mod memory;
 pub mod netport;
+pub mod nic;
 pub mod pci;
 pub mod time;

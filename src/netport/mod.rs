@@ -4,8 +4,10 @@
 //! here has no preamble and no FCS. Offload requests travel as [`FrameMeta`], so a NIC never learns of
 //! vnet headers and a backend never learns of descriptors.
 
+pub mod checksum;
 mod frame;
 mod port;
+pub mod segment;
 
 pub use frame::{CsumRequest, Frame, FrameMeta, Gso, GsoKind, MAX_FRAME};
 pub use port::{Delivery, DropReason, FramePort, Offloads, PeerSlot, join, part};

@@ -1,0 +1,79 @@
+//! BAR0: decoding of accesses to the register file (manual, section 13.1).
+//!
+//! Called by [`super::E1000`]'s BAR handlers; only decodes and passes on. A quadword is two dwords, the low one
+//! first. Narrower reads give the lanes of the dword that holds them; narrower writes are lost, since the part
+//! does not take them (a merge would read first, and reading ICR destroys it).
+
+use super::E1000;
+use super::regs::table::{Effect, Found, find};
+use crate::bus::{AccessError, Width};
+
+impl E1000 {
+    /// A read of `width` at `offset` in BAR0.
+    pub(super) fn mmio_read(&self, offset: u64, width: Width) -> Result<u64, AccessError> {
+        let dword = u32::try_from(offset & !3).map_err(|_| AccessError::NoRegister)?;
+        let lane = offset & 3;
+        match width {
+            Width::Qword if lane == 0 => {
+                let low = u64::from(self.read_register(dword));
+                Ok(u64::from(self.read_register(dword.wrapping_add(4))) << 32 | low)
+            }
+            Width::Byte | Width::Word | Width::Dword if lane + width.bytes() <= 4 => {
+                Ok(u64::from(self.read_register(dword)) >> (8 * lane) & width.all_ones())
+            }
+            _ => Err(AccessError::Misaligned),
+        }
+    }
+
+    /// A write of `width` at `offset` in BAR0.
+    pub(super) fn mmio_write(&self, offset: u64, value: u64, width: Width) -> Result<(), AccessError> {
+        let dword = u32::try_from(offset).map_err(|_| AccessError::NoRegister)?;
+        match width {
+            _ if dword & 3 != 0 => return Err(AccessError::Misaligned),
+            Width::Byte | Width::Word => return Err(AccessError::Width),
+            Width::Dword => self.write_register(dword, value as u32),
+            Width::Qword => {
+                self.write_register(dword, value as u32);
+                self.write_register(dword.wrapping_add(4), (value >> 32) as u32);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the register at `offset`, a multiple of 4. Where there is none it reads 0, and never faults: drivers
+    /// dump whole ranges.
+    pub(super) fn read_register(&self, offset: u32) -> u32 {
+        let Some(found) = find(offset) else { return 0 };
+        let interrupts = self.interrupts();
+        match found.row.effect {
+            Effect::Icr => interrupts.read_icr(),
+            Effect::Ics => interrupts.peek_icr(),
+            Effect::Ims => interrupts.mask(),
+            Effect::Itr => u32::from(interrupts.itr()),
+            _ => self.regs().read(&found),
+        }
+    }
+
+    /// Writes the register at `offset`, a multiple of 4; where there is none the write is lost.
+    pub(super) fn write_register(&self, offset: u32, value: u32) {
+        if let Some(found) = find(offset)
+            && !self.write_cause_set(&found, value)
+        {
+            let effects = self.regs().write(&found, value);
+            self.perform(effects);
+        }
+    }
+
+    fn write_cause_set(&self, found: &Found, value: u32) -> bool {
+        let interrupts = self.interrupts();
+        match found.row.effect {
+            Effect::Icr => interrupts.acknowledge(value),
+            Effect::Ics => interrupts.raise(value),
+            Effect::Ims => interrupts.unmask(value),
+            Effect::Imc => interrupts.mask_off(value),
+            Effect::Itr => interrupts.set_itr(value as u16),
+            _ => return false,
+        }
+        true
+    }
+}

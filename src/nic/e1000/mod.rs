@@ -1,0 +1,411 @@
+//! Intel 82540EM, as a PCI function on one side and a frame port on the other.
+//!
+//! `machine` makes it with [`E1000::new`], plugs it into `pci` (as a [`Function`]) and joins it to a network
+//! backend (as a [`FramePort`]). Pure: memory, interrupts, frames and time come through traits; there is no
+//! thread, no KVM, no tap and no host clock here. Facts are from the 8254x manual (317453).
+//!
+//! Three parts, each behind its own lock:
+//!
+//! ```text
+//! Regs        registers, EEPROM, PHY, statistics   held for a register access, never across a call out
+//! TxEngine    transmit ring                        token; holds it while it calls the peer
+//! RxEngine    receive ring                         token; never calls the peer
+//! Interrupts  ICR, IMS, timers, INTA#              leaf; drives line and clock with it held
+//! ```
+//!
+//! Lock order: a token, then `Regs`, and apart from that nothing; `Regs` and `Interrupts` are never held
+//! together, and no token is waited for with another lock held. Register handlers return
+//! [`regs::Effects`], which [`E1000::perform`] carries out after unlocking.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+mod bar_io;
+mod bar_mmio;
+pub mod eeprom;
+mod engine;
+mod interrupt;
+mod link;
+mod moderation;
+mod phy;
+pub mod regs;
+mod rx_filter;
+mod rx_offload;
+mod rx_ring;
+pub mod spec;
+mod stats;
+pub mod testing;
+mod tx_context;
+mod tx_frame;
+mod tx_offload;
+mod tx_ring;
+
+use crate::bus::{Access, AccessError};
+use crate::memory::DmaHandle;
+use crate::netport::{Delivery, Frame, FramePort, Offloads, PeerSlot};
+use crate::pci::{BarKind, BarSpec, Function, Identity, IntxLine};
+use crate::time::Clock;
+use eeprom::Eeprom;
+use engine::{Engine, Entered};
+use interrupt::{Interrupts, Watch};
+use regs::{Effects, Regs};
+use rx_ring::RxEngine;
+use tx_ring::TxEngine;
+
+pub use stats::Counters;
+
+/// Number of the memory BAR.
+pub const BAR_MMIO: u8 = 0;
+/// Number of the I/O BAR (BAR1 is the flash, which boards without a boot ROM lack).
+pub const BAR_IO: u8 = 2;
+/// Looped-back frames that wait for the receiver at most.
+const LOOPBACK_FRAMES: usize = 64;
+
+/// Which member of the family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Model {
+    /// 8086:100e.
+    #[default]
+    I82540Em,
+    /// 8086:100f.
+    I82545Em,
+    /// 8086:100c.
+    I82544Gc,
+}
+
+impl Model {
+    /// PCI device id.
+    pub fn device_id(self) -> u16 {
+        match self {
+            Self::I82540Em => 0x100e,
+            Self::I82545Em => 0x100f,
+            Self::I82544Gc => 0x100c,
+        }
+    }
+
+    /// The PHY's second id register, with the revision in its low four bits.
+    fn phy_id2(self) -> u16 {
+        match self {
+            Self::I82544Gc => 0x0c30,
+            Self::I82540Em | Self::I82545Em => 0x0c20,
+        }
+    }
+
+    /// Whether software asks for the EEPROM with EECD.REQ.
+    fn eeprom_handshake(self) -> bool {
+        self != Self::I82544Gc
+    }
+}
+
+/// What a board with this part is like.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which part.
+    pub model: Model,
+    /// Station address in the EEPROM: unicast, not zero. Ignored if `eeprom` is given.
+    pub mac: [u8; 6],
+    /// Nanoseconds from the start of autonegotiation to link up; zero: inside the register write.
+    pub link_delay_ns: u64,
+    /// No allowances for drivers that work on emulators only.
+    pub strict: bool,
+    /// The EEPROM's 64 words, if not those of a fresh board.
+    pub eeprom: Option<[u16; eeprom::WORDS]>,
+}
+
+impl Config {
+    /// A fresh 82540EM board with this station address; link up at once.
+    pub fn new(mac: [u8; 6]) -> Self {
+        Self { model: Model::default(), mac, link_delay_ns: 0, strict: false, eeprom: None }
+    }
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct E1000 {
+    model: Model,
+    dma: DmaHandle,
+    clock: Arc<dyn Clock>,
+    regs: Mutex<Regs>,
+    tx: Engine<TxEngine>,
+    rx: Engine<RxEngine>,
+    interrupts: Interrupts,
+    loopback: Mutex<VecDeque<Vec<u8>>>,
+    ioaddr: AtomicU32,
+    port: PeerSlot,
+}
+
+impl E1000 {
+    /// The part after power-up, with its cable in.
+    pub fn new(config: Config, dma: DmaHandle, line: IntxLine, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let Config { model, mac, link_delay_ns, strict, eeprom } = config;
+        let words = eeprom.unwrap_or_else(|| eeprom::default_image(mac, model.device_id()));
+        let eeprom = Eeprom::new(words, model.eeprom_handshake());
+        let regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
+        let interrupts = Interrupts::new(line, clock.clone());
+        interrupts.watch(Watch::Link, regs.phy.deadline());
+        Arc::new(Self {
+            model,
+            dma,
+            clock,
+            regs: Mutex::new(regs),
+            tx: Engine::default(),
+            rx: Engine::default(),
+            interrupts,
+            loopback: Mutex::default(),
+            ioaddr: AtomicU32::new(0),
+            port: PeerSlot::default(),
+        })
+    }
+
+    /// The wake-up that was asked of the clock, or any other moment.
+    pub fn time_passed(&self) {
+        self.look_at_time(true);
+    }
+
+    /// Plugs the cable in or pulls it out. LSC follows when the link does.
+    pub fn set_link(&self, plugged: bool) {
+        let effects = self.regs().set_cable(plugged);
+        self.perform(effects);
+    }
+
+    /// Whether STATUS.LU is set.
+    pub fn link_is_up(&self) -> bool {
+        self.regs().link_up
+    }
+
+    /// The machine's counters of this NIC, which the guest cannot clear.
+    pub fn stats_snapshot(&self) -> Counters {
+        self.regs().counters
+    }
+
+    /// The EEPROM's contents, which the guest may have changed.
+    pub fn eeprom_words(&self) -> [u16; eeprom::WORDS] {
+        *self.regs().eeprom.words()
+    }
+
+    fn regs(&self) -> MutexGuard<'_, Regs> {
+        self.regs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
+    }
+
+    fn dma(&self) -> &DmaHandle {
+        &self.dma
+    }
+
+    fn port(&self) -> &PeerSlot {
+        &self.port
+    }
+
+    fn ioaddr(&self) -> &AtomicU32 {
+        &self.ioaddr
+    }
+
+    /// Carries out what a register handler asked for. No lock is held here.
+    fn perform(&self, effects: Effects) {
+        if effects.reset_interrupts {
+            self.interrupts.reset();
+        }
+        if effects.stop_tx && self.tx.wait_idle() {
+            self.finish_later();
+        }
+        if effects.stop_rx {
+            self.lock_loopback().clear();
+            if self.rx.with(RxEngine::forget).1 {
+                self.finish_later();
+            }
+        }
+        if let Some(deadline) = effects.negotiation {
+            self.interrupts.watch(Watch::Link, deadline);
+        }
+        if effects.flush_rx_delay {
+            self.interrupts.flush_rx_delay();
+        }
+        if effects.flush_tx_delay {
+            self.interrupts.flush_tx_delay();
+        }
+        self.interrupts.raise(effects.raise);
+        if let Some(up) = effects.link
+            && let Some(peer) = self.port.get()
+        {
+            peer.peer_link(up);
+        }
+        if effects.rx_wake {
+            self.wake_receiver();
+        }
+        if effects.tx_kick {
+            self.kick_transmitter();
+        }
+    }
+
+    /// Runs the transmit ring, unless somebody else does.
+    fn kick_transmitter(&self) {
+        if self.tx.enter(|tx| tx.run(self), || self.drain_loopback()) == Entered::Unfinished {
+            self.finish_later();
+        }
+    }
+
+    /// The receive ring may have room for those who were told to wait.
+    fn wake_receiver(&self) {
+        let waited = std::mem::take(&mut self.regs().rx_waiting);
+        if !waited {
+            return;
+        }
+        match self.rx.enter(|rx| rx.run(self), || ()) {
+            // `run` waits again if a frame of its own still lacks room.
+            Entered::Settled if !self.regs().rx_waiting => self.port.ready(),
+            Entered::Settled => {}
+            // Whoever is inside asks for another look when it leaves.
+            Entered::Elsewhere => self.regs().rx_waiting = true,
+            Entered::Unfinished => {
+                self.regs().rx_waiting = true;
+                self.finish_later();
+            }
+        }
+    }
+
+    /// Asks to be entered again soon: a caller has done its share.
+    fn finish_later(&self) {
+        self.interrupts.watch(Watch::Work, Some(self.clock.now_ns()));
+    }
+
+    fn look_at_time(&self, woken: bool) {
+        for reached in self.interrupts.time_passed(woken) {
+            match reached {
+                Watch::Link => {
+                    let effects = self.regs().time_passed();
+                    self.perform(effects);
+                }
+                Watch::Pause => self.kick_transmitter(),
+                Watch::Work => {
+                    self.wake_receiver();
+                    self.drain_loopback();
+                    self.kick_transmitter();
+                }
+            }
+        }
+    }
+
+    /// Deadlines are looked at whenever somebody enters the device anyway.
+    fn look_at_deadlines(&self) {
+        if self.interrupts.something_due() {
+            self.look_at_time(false);
+        }
+    }
+
+    /// Takes a transmitted frame into the loopback queue; `false` when that is full.
+    fn loop_back(&self, frame: &Frame<'_>) -> bool {
+        let mut queue = self.lock_loopback();
+        if queue.len() >= LOOPBACK_FRAMES {
+            return false;
+        }
+        let mut bytes = Vec::with_capacity(frame.len());
+        frame.copy_to(&mut bytes);
+        queue.push_back(bytes);
+        true
+    }
+
+    fn next_looped_back(&self) -> Option<Vec<u8>> {
+        self.lock_loopback().pop_front()
+    }
+
+    fn drain_loopback(&self) {
+        if !self.lock_loopback().is_empty() && self.rx.enter(|rx| rx.run(self), || ()) == Entered::Unfinished
+        {
+            self.finish_later();
+        }
+    }
+
+    fn lock_loopback(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+        self.loopback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Function for E1000 {
+    fn identity(&self) -> Identity {
+        let words = self.eeprom_words();
+        Identity {
+            vendor: 0x8086,
+            device: self.model.device_id(),
+            revision: 0x02,
+            class: 0x02_0000,
+            subsystem_vendor: words[0x0c],
+            subsystem: words[0x0b],
+            interrupt_pin: 1,
+            min_gnt: 0xff,
+            max_lat: 0,
+        }
+    }
+
+    fn bars(&self) -> Vec<BarSpec> {
+        vec![
+            BarSpec { index: BAR_MMIO, kind: BarKind::Mem32, size: u64::from(regs::table::BAR0_LEN) },
+            BarSpec { index: BAR_IO, kind: BarKind::Io, size: bar_io::BAR_IO_LEN },
+        ]
+    }
+
+    fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
+        self.look_at_deadlines();
+        match bar {
+            BAR_MMIO => self.mmio_read(offset, access.width),
+            BAR_IO => Ok(self.io_read(offset, access.width)),
+            _ => Err(AccessError::NoRegister),
+        }
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError> {
+        self.look_at_deadlines();
+        match bar {
+            BAR_MMIO => self.mmio_write(offset, value, access.width),
+            BAR_IO => {
+                self.io_write(offset, value, access.width);
+                Ok(())
+            }
+            _ => Err(AccessError::NoRegister),
+        }
+    }
+
+    fn bus_master_changed(&self, on: bool) {
+        if on {
+            self.wake_receiver();
+            self.kick_transmitter();
+        }
+    }
+
+    fn bus_reset(&self) {
+        self.ioaddr.store(0, Ordering::SeqCst);
+        let effects = self.regs().power_on_reset();
+        self.perform(effects);
+    }
+}
+
+impl FramePort for E1000 {
+    fn deliver(&self, frame: &Frame<'_>) -> Delivery {
+        self.look_at_deadlines();
+        let (delivery, knocked) = self.rx.with(|rx| rx.deliver(self, frame));
+        if knocked {
+            self.finish_later();
+        }
+        delivery
+    }
+
+    fn accepts(&self) -> Offloads {
+        Offloads { csum: true, tso4: true, tso6: true }
+    }
+
+    fn peer_ready(&self) {
+        self.look_at_deadlines();
+        self.kick_transmitter();
+    }
+
+    fn peer_link(&self, up: bool) {
+        self.set_link(up);
+    }
+
+    fn peer_slot(&self) -> &PeerSlot {
+        &self.port
+    }
+}
