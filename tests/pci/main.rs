@@ -8,6 +8,7 @@ mod mechanisms;
 mod placement;
 mod power;
 mod probe;
+mod racing;
 mod random_access;
 mod reset;
 mod tables;
