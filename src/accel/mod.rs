@@ -146,11 +146,11 @@ pub trait Vcpu: Debug + Send {
     /// [`AccelError`].
     fn reset(&mut self, start: &StartState) -> Result<(), AccelError>;
 
-    /// Runs until an [`Exit`].
+    /// Runs until an [`Exit`]. Accesses go to `bus`.
     ///
     /// # Errors
     /// [`AccelError`], after which the CPU must not run again before a reset.
-    fn run(&mut self, bus: &dyn GuestBus) -> Result<Exit, AccelError>;
+    fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError>;
 
     /// The handle by which others interrupt [`Self::run`]. Must be made on the thread that runs the CPU.
     ///

@@ -26,7 +26,7 @@ pub fn spawn(
         Ok(vcpu) => {
             // The receiver waits for exactly one message, so it is still there.
             created.send(Ok(())).unwrap_or_default();
-            run(id, vcpu, &life, &*bus);
+            run(id, vcpu, &life, &bus);
         }
         Err(error) => created.send(Err(error)).unwrap_or_default(),
     };
@@ -49,7 +49,7 @@ fn create(id: u32, vm: &dyn Vm, life: &Lifecycle) -> Result<Box<dyn Vcpu>, Accel
     Ok(vcpu)
 }
 
-fn run(id: u32, mut vcpu: Box<dyn Vcpu>, life: &Lifecycle, bus: &dyn GuestBus) {
+fn run(id: u32, mut vcpu: Box<dyn Vcpu>, life: &Lifecycle, bus: &Arc<dyn GuestBus>) {
     // A panic of ours in a vCPU thread must end the run in order, not leave the others waiting.
     let outcome = catch_unwind(AssertUnwindSafe(|| generations(id, &mut *vcpu, life, bus)));
     let why = match outcome {
@@ -69,7 +69,12 @@ impl Drop for Running<'_> {
     }
 }
 
-fn generations(id: u32, vcpu: &mut dyn Vcpu, life: &Lifecycle, bus: &dyn GuestBus) -> Result<(), AccelError> {
+fn generations(
+    id: u32,
+    vcpu: &mut dyn Vcpu,
+    life: &Lifecycle,
+    bus: &Arc<dyn GuestBus>,
+) -> Result<(), AccelError> {
     let mut generation = 0;
     while let Some((own, start)) = life.wait_start(generation, id == 0) {
         let _running = Running(life);
@@ -84,7 +89,7 @@ fn run_generation(
     vcpu: &mut dyn Vcpu,
     own: u64,
     life: &Lifecycle,
-    bus: &dyn GuestBus,
+    bus: &Arc<dyn GuestBus>,
 ) -> Result<(), AccelError> {
     while life.runs(own) {
         match vcpu.run(bus)? {

@@ -204,7 +204,7 @@ impl Bench {
             late
         });
         let exit = loop {
-            match cpu.run(&*self.bus).unwrap() {
+            match cpu.run(&self.dyn_bus()).unwrap() {
                 Exit::Kicked if !self.bus.is_done() => {}
                 exit => break exit,
             }
@@ -225,6 +225,11 @@ impl Bench {
             self.events()
         );
         self.reports()
+    }
+
+    /// The bus as CPUs take it.
+    pub fn dyn_bus(&self) -> Arc<dyn GuestBus> {
+        self.bus.clone()
     }
 
     pub fn reports(&self) -> Vec<u64> {

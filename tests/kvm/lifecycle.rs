@@ -50,7 +50,7 @@ fn a_kick_ends_a_run() {
             kicker.kick();
         }
     });
-    assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+    assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
     other.join().unwrap();
 }
 
@@ -62,11 +62,11 @@ fn a_kick_between_runs_ends_the_next_one() {
     let kicker = cpu.kicker().unwrap();
     for _ in 0..50 {
         kicker.kick();
-        assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+        assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
     }
     kicker.kick();
     cpu.reset(&long()).unwrap();
-    assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+    assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_halted_cpu_can_be_kicked() {
         std::thread::sleep(Duration::from_millis(30));
         kicker.kick();
     });
-    let exit = cpu.run(&*bench.bus).unwrap();
+    let exit = cpu.run(&bench.dyn_bus()).unwrap();
     assert!(matches!(exit, Exit::Kicked | Exit::Halted), "{exit:?}");
     other.join().unwrap();
 }
@@ -151,6 +151,6 @@ fn a_waiting_cpu_comes_back_when_kicked() {
         std::thread::sleep(Duration::from_millis(20));
         kicker.kick();
     });
-    assert_eq!(cpu.run(&*bench.bus).unwrap(), Exit::Kicked);
+    assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
     other.join().unwrap();
 }

@@ -163,7 +163,8 @@ impl Vcpu for KvmVcpu {
         self.power_on.restore(&self.fd, start)
     }
 
-    fn run(&mut self, bus: &dyn GuestBus) -> Result<Exit, AccelError> {
+    fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError> {
+        let bus = &**bus;
         loop {
             match self.enter()? {
                 Ran::Interrupted if self.kicker.take() => return Ok(Exit::Kicked),
