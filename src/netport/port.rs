@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Frame;
+use super::{Frame, GsoKind};
 
 /// What became of an offered frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,17 @@ pub struct Offloads {
     pub tso4: bool,
     /// TCP over IPv6 to be cut (implies `csum`).
     pub tso6: bool,
+}
+
+impl Offloads {
+    /// Whether a frame that is to be cut this way is understood.
+    pub fn cuts(self, kind: GsoKind) -> bool {
+        self.csum
+            && match kind {
+                GsoKind::Tcp4 => self.tso4,
+                GsoKind::Tcp6 => self.tso6,
+            }
+    }
 }
 
 /// One end of a link. All methods may be called from any thread and must not block for long; none is called
