@@ -1,0 +1,15 @@
+//! Network backends against the real host: taps, TCP stacks, permissions.
+//!
+//! Each test is this program again, in a network namespace of its own (`unshare`), so that nothing of the host
+//! is touched and nothing is left. Without /dev/net/tun or namespaces there is a loud skip.
+
+mod harness;
+mod tap_errors;
+mod tap_life;
+mod tap_traffic;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::main(&[tap_life::TESTS, tap_traffic::TESTS, tap_errors::TESTS].concat(), tap_life::role)
+}
