@@ -17,7 +17,7 @@ fn registers_and_effects_agree_after_racing_writers() {
             let (bus, bdf) = (&bus, dev.bdf);
             scope.spawn(move || {
                 for n in 0..ROUNDS {
-                    let place = 0xc000_0000 + ((n * 7 + cpu * 3) % 64 << 20);
+                    let place = 0xc000_0000 + (((n * 7 + cpu * 3) % 64) << 20);
                     match (n + cpu) % 4 {
                         0 => bus.set_command(bdf, ((n >> 2) % 8) as u16),
                         1 => bus.write(bdf, 0x10, Width::Dword, place),
