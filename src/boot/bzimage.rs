@@ -80,7 +80,8 @@ impl BzImage {
     /// [`KernelError`].
     pub(super) fn unpack(&self, by: KernelUnpack, ram_end: u64) -> Result<Unpacked, KernelError> {
         let version = self.header.version;
-        if by == KernelUnpack::Host && version >= 0x0208 {
+        // Other kernels in Linux's clothes (memtest86+) have no payload: what is there runs as it is.
+        if by == KernelUnpack::Host && version >= 0x0208 && self.header.payload_length != 0 {
             let (inner, format) = self.payload()?;
             // The kernel inside a 32-bit bzImage has no 64-bit entry; its own decompressor knows what to do.
             if inner.get(4) != Some(&ELFCLASS32) {
@@ -139,7 +140,7 @@ impl BzImage {
         let window = self.body_at..self.body_at + self.body_len;
         let pieces = vec![Piece::window(load, &self.file, window)];
         let entry = if long { load + ENTRY_64 } else { load };
-        let how = if long { "unpacked by itself" } else { "unpacked by itself from its 32-bit entry" };
+        let how = if header.payload_length == 0 { "not compressed" } else { "unpacked by itself" };
         Ok(Unpacked { kernel: LinuxKernel { header, end, entry, long, pieces }, how: how.into() })
     }
 

@@ -11,8 +11,10 @@ use super::error::KernelError;
 pub(super) enum KernelKind {
     /// Linux bzImage (setup header).
     BzImage,
-    /// ELF64 for x86-64.
-    Elf64,
+    /// ELF for x86, 64-bit or 32-bit.
+    Elf,
+    /// No ELF, but a multiboot 1 header that says where everything goes.
+    MultibootFlat,
 }
 
 const EM_386: u16 = 3;
@@ -31,37 +33,45 @@ pub(super) fn detect(data: &[u8]) -> Result<KernelKind, KernelError> {
     if data.starts_with(b"\x7fELF") {
         return elf(data);
     }
-    if let Some(protocol) = multiboot(data) {
-        return Err(unsupported_multiboot(protocol));
+    match multiboot(data) {
+        Some(Multiboot::One(_)) => return Ok(KernelKind::MultibootFlat),
+        Some(Multiboot::Two) => return Err(unsupported_multiboot2()),
+        None => {}
     }
     let (what, hint) = name(data);
     Err(KernelError::NotAKernel { what, hint })
 }
 
-/// The multiboot version whose header the file has: 1 in its first 8 KiB, 2 in its first 32 KiB, checksum right
+/// A multiboot header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Multiboot {
+    /// Version 1, at this offset in the file.
+    One(usize),
+    /// Version 2.
+    Two,
+}
+
+/// Finds a multiboot header: version 1 in the first 8 KiB, version 2 in the first 32 KiB, checksum right
 /// (Multiboot 0.6.96 section 3.1, Multiboot2 2.0 section 3.1).
-pub(super) fn multiboot(data: &[u8]) -> Option<u8> {
+pub(super) fn multiboot(data: &[u8]) -> Option<Multiboot> {
     const MAGIC1: u32 = 0x1bad_b002;
     const MAGIC2: u32 = 0xe852_50d6;
     let sums_to_zero = |at: usize, words: usize| {
         let sum = (0..words).try_fold(0u32, |sum, n| Some(sum.wrapping_add(u32_at(data, at + 4 * n)?)));
         sum == Some(0)
     };
-    let first = (0..8192).step_by(4).any(|at| u32_at(data, at) == Some(MAGIC1) && sums_to_zero(at, 3));
-    let second = || (0..32768).step_by(8).any(|at| u32_at(data, at) == Some(MAGIC2) && sums_to_zero(at, 4));
-    if first {
-        Some(1)
-    } else if second() {
-        Some(2)
-    } else {
-        None
-    }
+    let find = |mut places: std::iter::StepBy<std::ops::Range<usize>>, magic, words| {
+        places.find(|&at| u32_at(data, at) == Some(magic) && sums_to_zero(at, words))
+    };
+    let first = find((0..8192).step_by(4), MAGIC1, 3).map(Multiboot::One);
+    first.or_else(|| find((0..32768).step_by(8), MAGIC2, 4).map(|_| Multiboot::Two))
 }
 
-pub(super) fn unsupported_multiboot(protocol: u8) -> KernelError {
-    KernelError::Unsupported(format!(
-        "this is a multiboot {protocol} kernel, which minivmm does not boot yet; build it with a PVH note or as bzImage"
-    ))
+pub(super) fn unsupported_multiboot2() -> KernelError {
+    KernelError::Unsupported(
+        "this is a multiboot 2 kernel, which minivmm does not boot yet; give it a PVH note or a multiboot 1 header"
+            .into(),
+    )
 }
 
 fn elf(data: &[u8]) -> Result<KernelKind, KernelError> {
@@ -71,14 +81,9 @@ fn elf(data: &[u8]) -> Result<KernelKind, KernelError> {
         return not("an ELF file for a big-endian processor".into(), "");
     }
     match (data.get(4), machine) {
-        (Some(&ELFCLASS32), EM_386) => Err(multiboot(data).map_or_else(
-            || KernelError::NotAKernel {
-                what: "a 32-bit ELF file".into(),
-                hint: "give the bzImage of a 32-bit Linux",
-            },
-            unsupported_multiboot,
-        )),
-        (Some(&ELFCLASS64), linux_loader::elf::EM_X86_64) => Ok(KernelKind::Elf64),
+        (Some(&ELFCLASS32), EM_386) | (Some(&ELFCLASS64), linux_loader::elf::EM_X86_64) => {
+            Ok(KernelKind::Elf)
+        }
         _ => not(format!("an ELF file for {}", processor(machine)), ""),
     }
 }
@@ -88,6 +93,7 @@ fn processor(machine: u16) -> String {
         linux_loader::elf::EM_AARCH64 => "ARM64".into(),
         linux_loader::elf::EM_ARM => "ARM".into(),
         linux_loader::elf::EM_RISCV => "RISC-V".into(),
+        linux_loader::elf::EM_X86_64 => "x32 (64-bit code with 32-bit addresses)".into(),
         other => format!("another processor (e_machine {other})"),
     }
 }
@@ -165,8 +171,14 @@ mod tests {
     #[test]
     fn multiboot_headers_need_their_checksum() {
         let header = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-        assert_eq!(multiboot(&header(&[7, 0x1bad_b002, 3, 0u32.wrapping_sub(0x1bad_b005)])), Some(1));
+        assert_eq!(
+            multiboot(&header(&[7, 0x1bad_b002, 3, 0u32.wrapping_sub(0x1bad_b005)])),
+            Some(Multiboot::One(4))
+        );
         assert_eq!(multiboot(&header(&[0x1bad_b002, 3, 3])), None);
-        assert_eq!(multiboot(&header(&[0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50e6)])), Some(2));
+        assert_eq!(
+            multiboot(&header(&[0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50e6)])),
+            Some(Multiboot::Two)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Reads an ELF64 kernel: its loadable segments, its entry and its PVH note.
+//! Reads an ELF kernel, 64-bit or 32-bit: its loadable segments, its entry and its PVH note.
 //!
 //! Used by `prepare` for a vmlinux and by `bzimage` for the kernel inside. Every length and offset is a stranger's;
 //! nothing is copied here, segments are windows into the file. System V gABI chapters 4 and 5; Xen's public/elfnote.h.
@@ -11,7 +11,8 @@ use linux_loader::elf::{
 };
 use vm_memory::ByteValued;
 
-use super::bytes::{align_up, u32_at};
+use super::bytes::{align_up, array_at, u16_at, u32_at};
+use super::detect::ELFCLASS32;
 use super::error::KernelError;
 use super::image::Piece;
 use crate::machine::pc::{LOW_MIB_END, LOW_RAM_END};
@@ -42,6 +43,8 @@ impl Segment {
 #[derive(Debug)]
 pub(super) struct ElfKernel {
     segments: Vec<Segment>,
+    /// ELF64.
+    pub(super) long: bool,
     /// Physical address of the ELF entry.
     pub(super) entry: u64,
     /// Physical address of the 32-bit PVH entry, if the kernel has one.
@@ -53,7 +56,7 @@ pub(super) struct ElfKernel {
 /// # Errors
 /// [`KernelError`] when it is truncated, contradicts itself or is no kernel.
 pub(super) fn parse(file: &[u8]) -> Result<ElfKernel, KernelError> {
-    let header: Elf64_Ehdr = read_struct(file, 0, "its ELF header")?;
+    let header = read_header(file)?;
     check_type(header.e_type)?;
     let programs = program_headers(file, &header)?;
     if programs.iter().any(|p| matches!(p.p_type, PT_INTERP | PT_TLS)) {
@@ -66,7 +69,7 @@ pub(super) fn parse(file: &[u8]) -> Result<ElfKernel, KernelError> {
     if let Some(at) = pvh_entry.filter(|&at| !segments.iter().any(|s| (s.paddr..s.end()).contains(&at))) {
         return Err(damaged(format!("its PVH entry {at:#x} is in no segment")));
     }
-    Ok(ElfKernel { segments, entry, pvh_entry })
+    Ok(ElfKernel { long: file.get(4) != Some(&ELFCLASS32), segments, entry, pvh_entry })
 }
 
 impl ElfKernel {
@@ -113,8 +116,50 @@ fn read_struct<T: ByteValued + Default>(file: &[u8], at: u64, what: &'static str
     let bytes = value.as_mut_slice();
     let need = at.saturating_add(bytes.len() as u64);
     let source = usize::try_from(at).ok().and_then(|at| file.get(at..)?.get(..bytes.len()));
-    bytes.copy_from_slice(source.ok_or(KernelError::Truncated { what, need, have: file.len() as u64 })?);
+    bytes.copy_from_slice(source.ok_or(truncated(file, what, need))?);
     Ok(value)
+}
+
+/// The ELF header; a 32-bit one is widened.
+fn read_header(file: &[u8]) -> Result<Elf64_Ehdr, KernelError> {
+    const WHAT: &str = "its ELF header";
+    if file.get(4) != Some(&ELFCLASS32) {
+        return read_struct(file, 0, WHAT);
+    }
+    let raw: [u8; 52] = array_at(file, 0).ok_or(truncated(file, WHAT, 52))?;
+    let half = |at| u16_at(&raw, at).unwrap_or(0);
+    let word = |at| u64::from(u32_at(&raw, at).unwrap_or(0));
+    Ok(Elf64_Ehdr {
+        e_type: half(16),
+        e_entry: word(24),
+        e_phoff: word(28),
+        e_phentsize: half(42),
+        e_phnum: half(44),
+        ..Default::default()
+    })
+}
+
+/// A 32-bit program header at `at`, widened.
+fn read_program32(file: &[u8], at: u64) -> Result<Elf64_Phdr, KernelError> {
+    let raw = usize::try_from(at).ok().and_then(|at| array_at::<32>(file, at));
+    let raw = raw.ok_or(truncated(file, "its program header table", at.saturating_add(32)))?;
+    let word = |at| u32_at(&raw, at).unwrap_or(0);
+    let [p_offset, p_vaddr, p_paddr, p_filesz, p_memsz] = [4, 8, 12, 16, 20].map(|at| u64::from(word(at)));
+    let p_align = u64::from(word(28));
+    Ok(Elf64_Phdr {
+        p_type: word(0),
+        p_flags: word(24),
+        p_offset,
+        p_vaddr,
+        p_paddr,
+        p_filesz,
+        p_memsz,
+        p_align,
+    })
+}
+
+fn truncated(file: &[u8], what: &'static str, need: u64) -> KernelError {
+    KernelError::Truncated { what, need, have: file.len() as u64 }
 }
 
 fn check_type(e_type: u16) -> Result<(), KernelError> {
@@ -132,15 +177,19 @@ fn check_type(e_type: u16) -> Result<(), KernelError> {
 }
 
 fn program_headers(file: &[u8], header: &Elf64_Ehdr) -> Result<Vec<Elf64_Phdr>, KernelError> {
-    let size = size_of::<Elf64_Phdr>();
+    let short = file.get(4) == Some(&ELFCLASS32);
+    let size = if short { 32 } else { size_of::<Elf64_Phdr>() };
     if header.e_phnum > 0 && usize::from(header.e_phentsize) != size {
         return Err(damaged(format!(
             "its program headers have {} bytes instead of {size}",
             header.e_phentsize
         )));
     }
-    let at = |n: u16| header.e_phoff.saturating_add(u64::from(n) * size as u64);
-    (0..header.e_phnum).map(|n| read_struct(file, at(n), "its program header table")).collect()
+    let read = |n: u16| {
+        let at = header.e_phoff.saturating_add(u64::from(n) * size as u64);
+        if short { read_program32(file, at) } else { read_struct(file, at, "its program header table") }
+    };
+    (0..header.e_phnum).map(read).collect()
 }
 
 fn segments(file: &[u8], programs: &[Elf64_Phdr]) -> Result<Vec<Segment>, KernelError> {
@@ -173,9 +222,8 @@ fn segment(file: &[u8], program: &Elf64_Phdr) -> Result<Segment, KernelError> {
 
 fn file_range(file: &[u8], at: u64, len: u64, what: &'static str) -> Result<Range<usize>, KernelError> {
     let need = at.saturating_add(len);
-    let have = file.len() as u64;
-    if need > have {
-        return Err(KernelError::Truncated { what, need, have });
+    if need > file.len() as u64 {
+        return Err(truncated(file, what, need));
     }
     Ok(at as usize..need as usize)
 }

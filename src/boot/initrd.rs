@@ -1,20 +1,32 @@
-//! Where the initrd goes: as high as the kernel can reach and RAM allows, page aligned.
+//! Where the initrd goes: as high as the kernel can reach and RAM allows, or right behind the kernel; page aligned.
 //!
-//! Used by `linux` and `pvh`; the bytes are never looked at.
+//! Used by `linux`, `pvh` and `multiboot`; the bytes are never looked at.
 
 use super::error::InitrdError;
 
-/// Guest physical address for an initrd of `size` bytes between `kernel_end` and `limit` (one past the last byte that
-/// both RAM and the kernel allow).
+const PAGE: u64 = 4096;
+
+/// Guest physical address for an initrd of `size` bytes as high as possible between `kernel_end` and `limit` (one past
+/// the last byte that both RAM and the kernel allow).
 ///
 /// # Errors
 /// [`InitrdError::DoesNotFit`].
 pub(super) fn place(size: u64, kernel_end: u64, limit: u64) -> Result<u64, InitrdError> {
-    const PAGE: u64 = 4096;
-    let low = kernel_end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
-    let high = limit & !(PAGE - 1);
+    let (low, high) = free_room(kernel_end, limit);
     let start = high.checked_sub(size).map(|s| s & !(PAGE - 1)).filter(|&s| s >= low);
     start.ok_or(InitrdError::DoesNotFit { size, room: high.saturating_sub(low), low, high })
+}
+
+/// The same right behind the kernel, for kernels that map only the start of memory (multiboot).
+///
+/// # Errors
+/// [`InitrdError::DoesNotFit`].
+pub(super) fn place_low(size: u64, kernel_end: u64, limit: u64) -> Result<u64, InitrdError> {
+    place(size, kernel_end, limit).map(|_| free_room(kernel_end, limit).0)
+}
+
+fn free_room(kernel_end: u64, limit: u64) -> (u64, u64) {
+    (kernel_end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX), limit & !(PAGE - 1))
 }
 
 #[cfg(test)]
@@ -26,6 +38,8 @@ mod tests {
         assert_eq!(place(1, 0x20_0000, 0x1000_0000).unwrap(), 0x0fff_f000);
         assert_eq!(place(0x1001, 0x20_0000, 0x0fff_ffff).unwrap(), 0x0fff_d000);
         assert_eq!(place(0x1000, 0x20_0001, 0x20_2000).unwrap(), 0x20_1000);
+        assert_eq!(place_low(0x1000, 0x20_0001, 0x1000_0000).unwrap(), 0x20_1000);
+        assert!(place_low(0x1001, 0x20_0001, 0x20_2000).is_err());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::machine::pc::{COM1, COM2, EBDA_BASE};
 
 /// GDT (flat code 0x10 and data 0x18).
 pub(super) const GDT: u64 = 0x1000;
+/// Multiboot: information structure, module list, names and memory map, one page.
+pub(super) const MULTIBOOT_INFO: u64 = 0x5000;
 /// PVH: start info, module list and memory map, one page.
 pub(super) const PVH_INFO: u64 = 0x6000;
 /// Linux: the zero page (`struct boot_params`).
@@ -82,6 +84,7 @@ mod tests {
             (0, 0x400),
             (BDA, 0x100),
             (GDT, u64::from(GDT_LIMIT) + 1),
+            (MULTIBOOT_INFO, PAGE as u64),
             (PVH_INFO, PAGE as u64),
             (ZERO_PAGE, PAGE as u64),
             (PAGE_TABLES, ((2 + MAPPED_GIB) * PAGE) as u64),

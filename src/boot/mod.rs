@@ -21,6 +21,7 @@ mod linux;
 mod low_memory;
 mod memory_map;
 pub mod mptable;
+mod multiboot;
 mod prepare;
 mod pvh;
 

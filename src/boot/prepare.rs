@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::bzimage::{BzImage, Unpacked};
 use super::cmdline::CmdlineError;
-use super::detect::{KernelKind, detect, multiboot, unsupported_multiboot};
+use super::detect::{self, KernelKind, Multiboot, detect, unsupported_multiboot2};
 use super::error::{BootError, InitrdError, KernelError};
 use super::files::{FileError, printable, read_bounded};
 use super::image::{BootImage, Piece};
 use super::linux::{self, LinuxKernel};
-use super::{elf, initrd, low_memory, pvh};
+use super::{elf, initrd, low_memory, multiboot, pvh};
 use crate::accel::EntryState;
 use crate::cli::KernelUnpack;
 use crate::machine::pc::LOW_RAM_END;
@@ -135,7 +135,15 @@ impl Names {
 pub(super) struct Initrd(Vec<u8>);
 
 impl Initrd {
-    /// Puts it between the kernel's end and `limit`.
+    /// Puts it right behind the kernel, below `limit`.
+    ///
+    /// # Errors
+    /// [`InitrdError::DoesNotFit`].
+    pub(super) fn place_low(self, kernel_end: u64, limit: u64) -> Result<Piece, InitrdError> {
+        Ok(Piece::new(initrd::place_low(self.0.len() as u64, kernel_end, limit)?, self.0))
+    }
+
+    /// Puts it as high as possible between the kernel's end and `limit`.
     ///
     /// # Errors
     /// [`InitrdError::DoesNotFit`].
@@ -151,7 +159,8 @@ fn assemble(kernel: Vec<u8>, initrd: Option<Vec<u8>>, target: &BootTarget) -> Re
     let initrd = initrd.map(Initrd);
     let ((mut pieces, entry), summary) = match detect(&kernel)? {
         KernelKind::BzImage => bzimage(kernel, initrd, target)?,
-        KernelKind::Elf64 => vmlinux(kernel, initrd, target)?,
+        KernelKind::Elf => elf_kernel(kernel, initrd, target)?,
+        KernelKind::MultibootFlat => (multiboot::flat(kernel, initrd, target)?, "multiboot 1 kernel".into()),
     };
     pieces.extend(low_memory::bios_area());
     Ok(BootImage { pieces, entry, summary })
@@ -162,29 +171,43 @@ type Ready = ((Vec<Piece>, EntryState), String);
 fn bzimage(file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
     let image = BzImage::parse(file)?;
     let Unpacked { kernel, how } = image.unpack(target.unpack, target.low_ram_end())?;
-    let release = image.release().unwrap_or_else(|| "of unknown release".into());
+    let release = image.release().unwrap_or_else(|| "kernel of unknown release".into());
     let bits = if kernel.long { 64 } else { 32 };
-    let summary = format!("Linux {release} (bzImage), {how}, {bits}-bit entry {:#x}", kernel.entry);
+    let summary = format!("{release} (bzImage), {how}, {bits}-bit entry {:#x}", kernel.entry);
     Ok((linux::finish(kernel, initrd, target)?, summary))
 }
 
-/// By the PVH note if there is one: it names the protocol; the ELF header alone only says where code starts.
-fn vmlinux(mut file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
+/// By the PVH note or the multiboot header if there is one, since they name a protocol; the ELF header alone only says
+/// where code starts.
+fn elf_kernel(mut file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
     let elf = elf::parse(&file)?;
-    if let (None, Some(protocol)) = (elf.pvh_entry, multiboot(&file)) {
-        return Err(unsupported_multiboot(protocol).into());
+    let header = detect::multiboot(&file);
+    if let (None, Some(Multiboot::One(at))) = (elf.pvh_entry, header) {
+        return Ok((multiboot::elf(file, at, elf, initrd, target)?, "multiboot 1 kernel (ELF)".into()));
     }
     let end = elf.end();
     file.truncate(elf.file_end());
     file.shrink_to_fit();
     let pieces = elf.place(&Arc::new(file), target.low_ram_end())?;
-    if let Some(entry) = elf.pvh_entry {
-        let ready = pvh::finish(pieces, (entry, end), initrd, target)?;
-        return Ok((ready, format!("ELF kernel, PVH entry {entry:#x}")));
-    }
     let entry = elf.entry;
-    let kernel = LinuxKernel { header: linux::vmlinux_header(), end, entry, long: true, pieces };
-    Ok((linux::finish(kernel, initrd, target)?, format!("ELF kernel, Linux 64-bit entry {entry:#x}")))
+    match (elf.pvh_entry, header) {
+        (Some(entry), _) => {
+            let ready = pvh::finish(pieces, (entry, end), initrd, target)?;
+            Ok((ready, format!("ELF kernel, PVH entry {entry:#x}")))
+        }
+        (None, Some(_)) => Err(unsupported_multiboot2().into()),
+        (None, None) if !elf.long => Err(KernelError::NotAKernel {
+            what: "a 32-bit ELF file without PVH note or multiboot header".into(),
+            hint: "give the bzImage of a 32-bit Linux",
+        }
+        .into()),
+        (None, None) => {
+            let header = linux::vmlinux_header();
+            let kernel = LinuxKernel { header, end, entry, long: true, pieces };
+            let ready = linux::finish(kernel, initrd, target)?;
+            Ok((ready, format!("ELF kernel, Linux 64-bit entry {entry:#x}")))
+        }
+    }
 }
 
 fn kernel_file_error(error: FileError) -> Fault {

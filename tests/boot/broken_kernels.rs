@@ -45,11 +45,6 @@ const BZIMAGE: &[Case] = &[
     ("size of 4 GiB", |k| set32(k, field::SYSSIZE, 0x1000_0000), "truncated: the kernel"),
     ("size of 64 GiB", |k| set32(k, field::SYSSIZE, u32::MAX), "truncated: the kernel"),
     ("header without length", |k| k[field::JUMP_LEN] = 0, "speaks boot protocol 0.00"),
-    (
-        "header ends before the payload",
-        |k| k[field::JUMP_LEN] = 0x30,
-        "compressed in no way that Linux is known",
-    ),
     ("protocol 1.0", |k| poke(k, field::VERSION, &[0, 1]), "boot protocol 1.00, older than Linux 2.4"),
     ("zImage", |k| k[field::LOADFLAGS] = 0, "this is a zImage"),
     (
@@ -71,7 +66,6 @@ const BZIMAGE: &[Case] = &[
         },
         "is larger than the kernel",
     ),
-    ("no payload", |k| set32(k, field::PAYLOAD_LENGTH, 0), "compressed in no way that Linux is known"),
     ("payload of two bytes", |k| set32(k, field::PAYLOAD_LENGTH, 2), "shorter than its size field"),
     ("payload one byte late", |k| k[field::PAYLOAD_OFFSET] += 1, "try -machine kernel-unpack=guest"),
     ("unknown compression", |k| poke(k, BODY_AT + PAYLOAD_AT, b"????"), "compressed in no way"),
@@ -133,14 +127,14 @@ const ELF: &[Case] = &[
     ("program headers cut", |k| k.truncate(PHDRS + PHDR + 5), "truncated: its program header table"),
     ("segment cut", |k| k.truncate(3000), "truncated: an ELF segment reaches"),
     ("last byte missing", |k| k.truncate(k.len() - 1), "truncated: an ELF segment reaches"),
-    ("32-bit", |k| k[4] = 1, "an ELF file for another processor (e_machine 62)"),
+    ("32-bit", |k| k[4] = 1, "an ELF file for x32"),
     (
         "32-bit x86",
         |k| {
             k[4] = 1;
             k[18] = 3;
         },
-        "a 32-bit ELF file",
+        "no loadable segment",
     ),
     ("big-endian", |k| k[5] = 2, "big-endian"),
     ("ARM64", |k| k[18] = 183, "an ELF file for ARM64"),
@@ -227,22 +221,4 @@ fn a_payload_without_elf_is_refused() {
     let stream = [&[0x02, 0x21, 0x4c, 0x18], &(packed.len() as u32).to_le_bytes()[..], &packed].concat();
     let line = refusal(bzimage(&with_size(&stream, 4096)), &target());
     assert!(line.contains("its LZ4 payload is damaged: it holds no ELF file"), "{line}");
-}
-
-#[test]
-fn multiboot_kernels_are_named() {
-    let header = |words: [u32; 4]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-    let one = header([0x1bad_b002, 0, 0u32.wrapping_sub(0x1bad_b002), 0]);
-    let two = header([0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50e6)]);
-    assert!(
-        refusal(one.clone(), &target()).contains("a multiboot 1 kernel, which minivmm does not boot yet")
-    );
-    assert!(refusal(two, &target()).contains("a multiboot 2 kernel"));
-    let mut elf = Elf::kernel();
-    elf.segments[0].bytes.splice(0x100..0x100, one);
-    elf.segments[0].mem_len += 16;
-    elf.segments[0].bytes.splice(0..0, vec![0; (4 - (PHDRS + 2 * PHDR) % 4) % 4]);
-    assert!(refusal(elf.build(), &target()).contains("a multiboot 1 kernel"));
-    elf.notes = note(b"Xen\0", 18, &LINKED_AT.to_le_bytes());
-    boot(elf.build(), None, &target());
 }

@@ -140,6 +140,52 @@ impl Elf {
     }
 }
 
+impl Elf {
+    /// The same kernel as ELF32 for i386. Virtual addresses lose their upper half.
+    pub fn build32(&self) -> Vec<u8> {
+        let programs = self.segments.len() + usize::from(!self.notes.is_empty());
+        let mut file = Vec::from(*b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
+        let words = |v: &mut Vec<u8>, list: &[u32]| list.iter().for_each(|w| v.extend(w.to_le_bytes()));
+        words(&mut file, &[3 << 16 | 2, 1, self.entry as u32, EHDR32 as u32, 0, 0]);
+        words(&mut file, &[(PHDR32 as u32) << 16 | EHDR32 as u32, programs as u32 | 40 << 16, 0]);
+        let mut at = (EHDR32 + programs * PHDR32) as u32;
+        for s in &self.segments {
+            let (len, mem_len) = (s.bytes.len() as u32, s.mem_len as u32);
+            words(&mut file, &[1, at, s.vaddr as u32, s.paddr as u32, len, mem_len, 7, 4]);
+            at += len;
+        }
+        if !self.notes.is_empty() {
+            let len = self.notes.len() as u32;
+            words(&mut file, &[4, at, 0, 0, len, len, 4, 4]);
+        }
+        self.segments.iter().for_each(|s| file.extend(&s.bytes));
+        file.extend(&self.notes);
+        file
+    }
+
+    /// The same with a multiboot 1 header at the start of its first segment, which the kernel must have room for.
+    pub fn multiboot(flags: u32, addresses: [u32; 5]) -> Self {
+        let mut elf = Self::kernel();
+        elf.segments[0].bytes[..32].copy_from_slice(&multiboot_header(flags, addresses));
+        elf
+    }
+}
+
+/// Sizes in ELF32.
+pub const EHDR32: usize = 52;
+pub const PHDR32: usize = 32;
+
+/// A multiboot 1 header: header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr if flag 16 is set.
+pub fn multiboot_header(flags: u32, addresses: [u32; 5]) -> [u8; 32] {
+    const MAGIC: u32 = 0x1bad_b002;
+    let mut header = [0; 32];
+    let sum = 0u32.wrapping_sub(MAGIC.wrapping_add(flags));
+    for (n, word) in [MAGIC, flags, sum].iter().chain(&addresses).enumerate() {
+        header[4 * n..4 * n + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    header
+}
+
 fn program(file: &mut Vec<u8>, kind: u32, [offset, vaddr, paddr, file_len, mem_len]: [u64; 5]) {
     file.extend(kind.to_le_bytes());
     file.extend(7u32.to_le_bytes());

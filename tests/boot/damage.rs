@@ -9,11 +9,16 @@ use proptest::prelude::*;
 
 use super::builder::*;
 
-fn kernels() -> Vec<Vec<u8>> {
+const KERNELS: usize = 12;
+
+fn kernels() -> [Vec<u8>; KERNELS] {
     const SIZE: u32 = include_bytes!("fixtures/inner.elf").len() as u32;
-    vec![
+    [
         Elf::kernel().build(),
         Elf::pvh(LINKED_AT + 8).build(),
+        Elf::pvh(LINKED_AT + 8).build32(),
+        Elf::multiboot(3, [0; 5]).build32(),
+        flat_multiboot(),
         gzip_bzimage(),
         bzimage(&with_size(include_bytes!("fixtures/inner.elf.bz2"), SIZE)),
         bzimage(&with_size(include_bytes!("fixtures/inner.elf.lzma"), SIZE)),
@@ -22,6 +27,13 @@ fn kernels() -> Vec<Vec<u8>> {
         bzimage(&with_size(include_bytes!("fixtures/inner.elf.lz4"), SIZE)),
         bzimage(&with_size(include_bytes!("fixtures/inner.elf.zst"), SIZE)),
     ]
+}
+
+fn flat_multiboot() -> Vec<u8> {
+    let mut file = vec![0x90; 600];
+    let load = MIB as u32;
+    poke(&mut file, 16, &multiboot_header(1 << 16, [load + 16, load, load + 500, load + 5000, load + 48]));
+    file
 }
 
 /// What must hold for any file whatever.
@@ -53,12 +65,12 @@ proptest! {
 
     #[test]
     fn flipped_bits(
-        which in 0usize..9,
+        which in 0usize..KERNELS,
         flips in prop::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..6),
         initrd in prop::option::of(0usize..200_000),
         target in targets(),
     ) {
-        let mut kernel = kernels().swap_remove(which);
+        let mut kernel = kernels()[which].clone();
         for (at, bit) in flips {
             let at = at.index(kernel.len());
             kernel[at] ^= 1 << bit;
@@ -69,12 +81,12 @@ proptest! {
     /// Most bytes of a file are payload; these hit the headers.
     #[test]
     fn changed_header_bytes(
-        which in 0usize..9,
+        which in 0usize..KERNELS,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         target in targets(),
     ) {
-        let mut kernel = kernels().swap_remove(which);
-        let header = if which < 2 { 0..PHDRS + 3 * PHDR } else { 0x1f1..0x26c };
+        let mut kernel = kernels()[which].clone();
+        let header = if which < 5 { 0..PHDRS + 3 * PHDR } else { 0x1f1..0x26c };
         for (at, value) in changes {
             kernel[header.start + at.index(header.len())] = value;
         }
@@ -82,8 +94,8 @@ proptest! {
     }
 
     #[test]
-    fn cut_off(which in 0usize..9, at: prop::sample::Index, target in targets()) {
-        let mut kernel = kernels().swap_remove(which);
+    fn cut_off(which in 0usize..KERNELS, at: prop::sample::Index, target in targets()) {
+        let mut kernel = kernels()[which].clone();
         kernel.truncate(at.index(kernel.len()));
         check(kernel, None, &target)?;
     }

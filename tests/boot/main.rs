@@ -8,4 +8,5 @@ mod damage;
 mod files;
 mod firmware;
 mod linux_protocol;
+mod multiboot_protocol;
 mod pvh_protocol;
