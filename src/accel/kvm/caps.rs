@@ -11,6 +11,7 @@ use kvm_ioctls::{Cap, Kvm};
 use vmm_sys_util::errno;
 
 use super::host;
+use super::quirks::Quirks;
 use super::vm::KvmVm;
 use crate::accel::{Accel, AccelError, Vm};
 use crate::memory::GuestRam;
@@ -39,6 +40,11 @@ pub(super) struct Host {
     pub kvm: Kvm,
     /// The processor's own virtualization (VMX or SVM) is under this KVM.
     pub hardware: bool,
+    /// KVM_CAP_SYNC_REGS: registers travel in the shared page. Used where exits that need them are many; elsewhere
+    /// copying them at each exit would only cost time.
+    pub sync_regs: bool,
+    /// What this KVM does wrong; never anything where there is hardware.
+    pub quirks: Quirks,
     /// KVM_CAP_EXIT_ON_EMULATION_FAILURE: an instruction KVM cannot emulate comes to us with its bytes.
     pub emulation_exit: bool,
     /// Size in bytes of the XSAVE image; 4096 unless KVM_CAP_XSAVE2 says more.
@@ -74,8 +80,12 @@ impl KvmAccel {
         let cpuid =
             kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(host("KVM_GET_SUPPORTED_CPUID"))?;
         let xsave_size = kvm.check_extension_int(Cap::Xsave2).max(4096) as usize;
+        let hardware = hardware_below(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+        let synced = kvm.check_extension_int(Cap::SyncRegs) & 3 == 3;
         let host = Host {
-            hardware: hardware_below(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            hardware,
+            sync_regs: !hardware && synced,
+            quirks: if hardware { Quirks::default() } else { Quirks::find(&kvm)? },
             emulation_exit: kvm.check_extension_raw(KVM_CAP_EXIT_ON_EMULATION_FAILURE.into()) > 0,
             tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
             xsave_size,

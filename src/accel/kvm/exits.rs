@@ -49,18 +49,27 @@ impl Port<'_> {
         Access { cpu: self.cpu, width, origin: self.origin }
     }
 
+    /// IN.
+    pub fn pio_read(&self, port: u16, width: Width) -> u64 {
+        self.bus.pio_read(port, &self.access(width))
+    }
+
+    /// OUT.
+    pub fn pio_write(&self, port: u16, value: u64, width: Width) {
+        self.bus.pio_write(port, value, &self.access(width));
+    }
+
     /// Performs a port access; a string instruction's elements one by one, in order.
     pub fn io(&self, io: &IoExit, page: &RunPage) {
         let Some(width) = Width::from_len(io.size.into()) else { return };
-        let access = self.access(width);
         for i in 0..io.count as usize {
             let (at, mut value) = (io.data_offset as usize + i * usize::from(io.size), [0; 8]);
             let bytes = &mut value[..usize::from(io.size)];
             if io.write {
                 page.read(at, bytes);
-                self.bus.pio_write(io.port, u64::from_le_bytes(value), &access);
+                self.pio_write(io.port, u64::from_le_bytes(value), width);
             } else {
-                let answer = self.bus.pio_read(io.port, &access).to_le_bytes();
+                let answer = self.pio_read(io.port, width).to_le_bytes();
                 page.write(at, &answer[..usize::from(io.size)]);
             }
         }

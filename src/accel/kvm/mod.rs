@@ -9,9 +9,12 @@
 //! irqchip.rs   PIC, IOAPIC, PIT at power-on        vcpu.rs      the run loop
 //! cpuid.rs     what CPUID says                     exits.rs     one port or memory access to GuestBus
 //! boot_regs.rs registers at the kernel's entry     power_on.rs  vCPU state at power-on, for reset
+//! assist.rs    one instruction by cpu/          registers.rs between KVM and cpu/
+//! quirks.rs    defects of KVMs without hardware, none of which runs elsewhere
 //! run_page.rs  the page shared with the kernel     kicker.rs    how others interrupt a run
 //! ```
 
+mod assist;
 mod boot_regs;
 mod caps;
 mod cpuid;
@@ -19,6 +22,8 @@ mod exits;
 mod irqchip;
 mod kicker;
 mod power_on;
+mod quirks;
+mod registers;
 mod run_page;
 mod vcpu;
 mod vm;

@@ -7,14 +7,17 @@
 use std::sync::Arc;
 
 use kvm_bindings as kvm;
-use kvm_bindings::CpuId;
-use kvm_ioctls::VcpuFd;
+use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use kvm_ioctls::{SyncReg, VcpuFd};
 
+use super::assist::{Around, Assist};
 use super::cpuid::{self, CpuidConfig};
 use super::exits::{IoExit, Port, VcpuOrigin};
 use super::host;
 use super::kicker::KvmKicker;
 use super::power_on::PowerOn;
+use super::quirks::SyscallFix;
+use super::registers::Registers;
 use super::run_page::RunPage;
 use super::vm::VmShared;
 use crate::accel::{AccelError, Exit, GuestBus, Kicker, StartState, Vcpu};
@@ -26,8 +29,11 @@ pub(super) struct KvmVcpu {
     fd: VcpuFd,
     kicker: Arc<KvmKicker>,
     power_on: PowerOn,
-    /// Keeps the memory that the slots point to.
-    _vm: Arc<VmShared>,
+    assist: Assist,
+    /// Where SYSCALL is broken, see `quirks.rs`.
+    syscall_fix: Option<SyscallFix>,
+    cpuid: Vec<kvm_cpuid_entry2>,
+    vm: Arc<VmShared>,
 }
 
 /// What KVM_RUN came back with.
@@ -44,21 +50,27 @@ impl KvmVcpu {
     /// # Errors
     /// [`AccelError::Host`].
     pub fn new(vm: Arc<VmShared>, id: u32) -> Result<Self, AccelError> {
-        let fd = vm.fd.create_vcpu(id.into()).map_err(host("KVM_CREATE_VCPU"))?;
+        let mut fd = vm.fd.create_vcpu(id.into()).map_err(host("KVM_CREATE_VCPU"))?;
         let config = CpuidConfig {
             apic_id: id,
             cpus: vm.vcpus,
             tsc_deadline: vm.host.tsc_deadline,
             tsc_khz: fd.get_tsc_khz().ok(),
-            kvm_leaves: true,
+            kvm_leaves: !vm.host.quirks.vmcall_loops,
         };
-        let table = cpuid::table(vm.host.cpuid.as_slice(), &config);
-        let table = CpuId::from_entries(&table)
+        let cpuid = cpuid::table(vm.host.cpuid.as_slice(), &config);
+        let table = CpuId::from_entries(&cpuid)
             .map_err(|_| AccelError::CannotRun("the host's CPUID has too many leaves".to_owned()))?;
         fd.set_cpuid2(&table).map_err(host("KVM_SET_CPUID2"))?;
+        if vm.host.sync_regs {
+            fd.set_sync_valid_reg(SyncReg::Register);
+            fd.set_sync_valid_reg(SyncReg::SystemRegister);
+        }
         let page = RunPage::map(&fd, vm.fd.run_size())?;
         let power_on = PowerOn::take(&vm.host, &fd)?;
-        Ok(Self { id, fd, kicker: KvmKicker::new(page), power_on, _vm: vm })
+        let syscall_fix = vm.host.quirks.syscall_stays_at_cpl3.then(SyscallFix::default);
+        let (kicker, assist) = (KvmKicker::new(page), Assist::new());
+        Ok(Self { id, fd, kicker, power_on, assist, syscall_fix, cpuid, vm })
     }
 
     fn enter(&mut self) -> Result<Ran, AccelError> {
@@ -79,7 +91,9 @@ impl KvmVcpu {
             kvm::KVM_EXIT_HLT => return Ok(Some(Exit::Halted)),
             // On x86 a system event is a crash or reset that the guest asked its hypervisor for: it is over.
             kvm::KVM_EXIT_SHUTDOWN | kvm::KVM_EXIT_SYSTEM_EVENT => return Ok(Some(Exit::Shutdown)),
-            kvm::KVM_EXIT_INTERNAL_ERROR => return Err(self.internal_error()),
+            kvm::KVM_EXIT_INTERNAL_ERROR => self.internal_error(bus)?,
+            kvm::KVM_EXIT_DEBUG => self.assist(&[], bus)?,
+            kvm::KVM_EXIT_X86_WRMSR => self.wrmsr(bus)?,
             kvm::KVM_EXIT_FAIL_ENTRY => return Err(self.fail_entry()),
             _ => return Err(self.cannot_run(format!("KVM exit reason {reason}"))),
         }
@@ -115,18 +129,67 @@ impl KvmVcpu {
         self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data;
     }
 
-    fn internal_error(&mut self) -> AccelError {
+    fn internal_error(&mut self, bus: &dyn GuestBus) -> Result<(), AccelError> {
         // SAFETY: KVM_EXIT_INTERNAL_ERROR makes `internal` the union's member.
         let internal = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
+        if internal.suberror == kvm::KVM_INTERNAL_ERROR_EMULATION {
+            let (bytes, len) = self.emulation_failure();
+            return self.assist(&bytes[..len], bus);
+        }
         let what = match internal.suberror {
-            kvm::KVM_INTERNAL_ERROR_EMULATION => "an instruction that it cannot emulate",
             kvm::KVM_INTERNAL_ERROR_SIMUL_EX => "two exceptions at once",
             kvm::KVM_INTERNAL_ERROR_DELIVERY_EV => "an exit while delivering an event",
             _ => "an unexpected exit of the processor",
         };
         let count = (internal.ndata as usize).min(internal.data.len());
         let data = &internal.data[..count];
-        self.cannot_run(format!("KVM met {what} (suberror {}, data {data:x?})", internal.suberror))
+        Err(self.cannot_run(format!("KVM met {what} (suberror {}, data {data:x?})", internal.suberror)))
+    }
+
+    /// The instruction's bytes, as many as KVM fetched.
+    fn emulation_failure(&mut self) -> ([u8; 15], usize) {
+        // SAFETY: an emulation failure makes `emulation_failure` the union's member; `ndata` and `flags` say
+        // whether the bytes are there.
+        let (failure, insn) = unsafe {
+            let failure = self.fd.get_kvm_run().__bindgen_anon_1.emulation_failure;
+            (failure, failure.__bindgen_anon_1.__bindgen_anon_1)
+        };
+        let flag = u64::from(kvm::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+        let there = failure.ndata > 0 && failure.flags & flag != 0;
+        (insn.insn_bytes, if there { usize::from(insn.insn_size).min(15) } else { 0 })
+    }
+
+    /// Runs the instruction at RIP in `cpu/`, or undoes what SYSCALL did wrong.
+    fn assist(&mut self, bytes: &[u8], bus: &dyn GuestBus) -> Result<(), AccelError> {
+        let synced = self.vm.host.sync_regs;
+        let before = Registers::get(&self.fd, synced)?;
+        let after = {
+            let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &before);
+            let mut undone = None;
+            if let Some(fix) = &mut self.syscall_fix {
+                fix.follow(&before, &mut around)?;
+                undone = fix.undo(&before, &mut around);
+            }
+            undone.map_or_else(|| self.assist.run(&before, bytes, &mut around), Ok)
+        };
+        let after = after.map_err(|error| self.cannot_run(error.to_string()))?;
+        after.put(&before, &mut self.fd, synced)
+    }
+
+    /// A write to an MSR that `quirks.rs` watches.
+    fn wrmsr(&mut self, bus: &dyn GuestBus) -> Result<(), AccelError> {
+        // SAFETY: KVM_EXIT_X86_WRMSR makes `msr` the union's member.
+        let msr = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.msr };
+        let now = Registers::get(&self.fd, self.vm.host.sync_regs)?;
+        let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &now);
+        let done = match &mut self.syscall_fix {
+            Some(fix) => fix.wrote_msr((msr.index, msr.data), &now, &mut around)?,
+            None => false,
+        };
+        // Plain data of the same union member; the kernel looks at it at the next KVM_RUN.
+        let failed = u8::from(!done);
+        self.fd.get_kvm_run().__bindgen_anon_1.msr = kvm::kvm_run__bindgen_ty_1__bindgen_ty_21 { error: failed, ..msr };
+        Ok(())
     }
 
     fn fail_entry(&mut self) -> AccelError {
@@ -157,9 +220,24 @@ impl KvmVcpu {
     }
 }
 
+fn around<'a>(
+    vm: &'a VmShared,
+    fd: &'a VcpuFd,
+    cpu: u32,
+    bus: &'a dyn GuestBus,
+    cpuid: &'a [kvm_cpuid_entry2],
+    now: &'a Registers,
+) -> Around<'a> {
+    let port = Port { bus, cpu, origin: now };
+    Around { vm, fd, port, cpuid, cr8: now.sregs.cr8, refused: None }
+}
+
 impl Vcpu for KvmVcpu {
     fn reset(&mut self, start: &StartState) -> Result<(), AccelError> {
         self.finish_access()?;
+        if let Some(fix) = &mut self.syscall_fix {
+            fix.reset(&self.fd)?;
+        }
         self.power_on.restore(&self.fd, start)
     }
 

@@ -12,11 +12,12 @@ use kvm_ioctls::VmFd;
 use super::caps::Host;
 use super::host;
 use super::irqchip::IrqChips;
+use super::quirks;
 use super::vcpu::KvmVcpu;
 use crate::accel::{AccelError, Vcpu, Vm};
 use crate::irq::{GsiSink, MsiSink};
 use crate::machine::pc;
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, RamRegion};
 
 /// A virtual machine.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ pub(super) struct KvmVm {
 pub(super) struct VmShared {
     pub host: Arc<Host>,
     /// The slots point into this memory: it outlives the descriptor.
-    pub _ram: GuestRam,
+    pub ram: GuestRam,
+    pub regions: Vec<RamRegion>,
     pub fd: VmFd,
     pub vcpus: u32,
 }
@@ -51,12 +53,19 @@ impl KvmVm {
             cap.args[0] = 1;
             fd.enable_cap(&cap).map_err(host("KVM_ENABLE_CAP EXIT_ON_EMULATION_FAILURE"))?;
         }
-        let shared = Arc::new(VmShared { host: host_caps, _ram: ram.clone(), fd, vcpus });
+        if host_caps.quirks.syscall_stays_at_cpl3 {
+            quirks::watch_syscall_msrs(&fd)?;
+        }
+        let shared = Arc::new(VmShared { host: host_caps, ram: ram.clone(), regions: ram.regions(), fd, vcpus });
         Ok(Self { shared, chips })
     }
 }
 
-fn map_ram(fd: &VmFd, ram: &GuestRam) -> Result<(), AccelError> {
+/// Makes the regions of `ram` the guest's memory slots. The caller keeps `ram` for as long as `fd`.
+///
+/// # Errors
+/// [`AccelError::Host`].
+pub(super) fn map_ram(fd: &VmFd, ram: &GuestRam) -> Result<(), AccelError> {
     for (slot, region) in ram.regions().iter().enumerate() {
         let region = kvm_userspace_memory_region {
             slot: slot as u32,
@@ -65,7 +74,7 @@ fn map_ram(fd: &VmFd, ram: &GuestRam) -> Result<(), AccelError> {
             memory_size: region.len,
             userspace_addr: region.host_base,
         };
-        // SAFETY: the host range is mapped by `ram`, of which VmShared keeps a clone as long as `fd` lives;
+        // SAFETY: the host range is mapped by `ram`, which the caller keeps as long as `fd` lives;
         // the regions do not overlap (GuestRam refuses that).
         unsafe { fd.set_user_memory_region(region) }.map_err(host("KVM_SET_USER_MEMORY_REGION"))?;
     }

@@ -1,0 +1,211 @@
+//! One instruction that KVM could not run, run by `cpu/`.
+//!
+//! Called by `vcpu.rs` when KVM reports an emulation failure: on every host for vector instructions on device
+//! registers and the like, and all the time where KVM has no hardware under it. Fetches only the state that the
+//! instruction touches, and leaves the delivery of exceptions to KVM.
+#![expect(unsafe_code, reason = "lends pages of guest RAM to the CPU")]
+
+use std::ptr::NonNull;
+
+use kvm_bindings::{KVM_MP_STATE_HALTED, kvm_cpuid_entry2, kvm_mp_state, kvm_vcpu_events};
+use kvm_ioctls::VcpuFd;
+
+use super::exits::Port;
+use super::host;
+use super::registers::{Extra, Registers, get_msr, set_msr};
+use super::vm::VmShared;
+use crate::accel::AccelError;
+use crate::bus::Width;
+use crate::cpu::decode::{self, Needs};
+use crate::cpu::machine::MsrFault;
+use crate::cpu::state::rflags;
+use crate::cpu::{Cpu, CpuState, Exception, HostPage, Machine, Outcome};
+use crate::machine::pc;
+
+const MSR_TSC: u32 = 0x10;
+const PAGE: u64 = 4096;
+
+/// The software CPU that helps one vCPU.
+#[derive(Debug)]
+pub(super) struct Assist {
+    cpu: Box<Cpu>,
+    /// Instructions run so far.
+    pub count: u64,
+}
+
+/// The machine around the instruction.
+pub(super) struct Around<'a> {
+    pub vm: &'a VmShared,
+    pub fd: &'a VcpuFd,
+    pub port: Port<'a>,
+    pub cpuid: &'a [kvm_cpuid_entry2],
+    pub cr8: u64,
+    /// The instruction touched an interrupt controller, which is KVM's alone.
+    pub refused: Option<u64>,
+}
+
+impl Assist {
+    pub fn new() -> Self {
+        Self { cpu: Box::new(Cpu::new(CpuState::default())), count: 0 }
+    }
+
+    /// Runs the instruction at `before`'s RIP, whose first bytes are `bytes` (empty: unknown). Returns the new
+    /// registers, for the caller to write back.
+    ///
+    /// # Errors
+    /// [`AccelError::CannotRun`] when `cpu/` does not know it either.
+    pub fn run(
+        &mut self,
+        before: &Registers,
+        bytes: &[u8],
+        around: &mut Around<'_>,
+    ) -> Result<Registers, AccelError> {
+        self.count += 1;
+        let state = &mut self.cpu.state;
+        before.to_state(state);
+        let needs = needs(bytes, state);
+        let extra = Extra::get(around.fd, &needs, state)?;
+        let hint = (!bytes.is_empty()).then_some(bytes);
+        let outcome = self.cpu.run_one(around, hint);
+        if let Some(address) = around.refused {
+            let why = format!("an instruction that KVM cannot emulate touches an APIC at {address:#x}");
+            return Err(AccelError::CannotRun(why));
+        }
+        let mut after = *before;
+        self.finish(outcome, around, extra, &mut after)?;
+        Ok(after)
+    }
+
+    fn finish(
+        &mut self,
+        outcome: Outcome,
+        around: &Around<'_>,
+        extra: Extra,
+        after: &mut Registers,
+    ) -> Result<(), AccelError> {
+        let fd = around.fd;
+        let event = match outcome {
+            Outcome::Retired => None,
+            Outcome::Exception(e) => {
+                self.cpu.state.cr2 = e.cr2.unwrap_or(self.cpu.state.cr2);
+                self.cpu.state.rflags |= rflags::RF;
+                Some(exception(e))
+            }
+            Outcome::Trap(e) => Some(exception(e)),
+            Outcome::SoftwareInterrupt(vector) => Some(soft_interrupt(vector)),
+            Outcome::Halt => {
+                let halted = kvm_mp_state { mp_state: KVM_MP_STATE_HALTED };
+                fd.set_mp_state(halted).map_err(host("KVM_SET_MP_STATE"))?;
+                None
+            }
+            Outcome::Unsupported(what) => return Err(AccelError::CannotRun(what.to_string())),
+        };
+        extra.put(fd, &mut self.cpu.state)?;
+        after.from_state(&self.cpu.state);
+        event.map_or(Ok(()), |set| inject(fd, set))
+    }
+}
+
+/// What the instruction touches; everything, when its bytes are not at hand.
+fn needs(bytes: &[u8], state: &CpuState) -> Needs {
+    decode::decode(bytes, state.code_bits(), state.rip)
+        .map_or(Needs { vector: true, msrs: true, debug: true, writes_system: true }, |i| decode::needs(&i))
+}
+
+type SetEvent = Box<dyn FnOnce(&mut kvm_vcpu_events)>;
+
+fn exception(e: Exception) -> SetEvent {
+    Box::new(move |events| {
+        events.exception.injected = 1;
+        events.exception.nr = e.vector;
+        events.exception.has_error_code = e.code.is_some().into();
+        events.exception.error_code = e.code.unwrap_or(0);
+    })
+}
+
+fn soft_interrupt(vector: u8) -> SetEvent {
+    Box::new(move |events| {
+        events.interrupt.injected = 1;
+        events.interrupt.nr = vector;
+        events.interrupt.soft = 1;
+    })
+}
+
+/// Leaves the delivery to KVM at the next KVM_RUN.
+fn inject(fd: &VcpuFd, set: SetEvent) -> Result<(), AccelError> {
+    let mut events = fd.get_vcpu_events().map_err(host("KVM_GET_VCPU_EVENTS"))?;
+    events.flags = 0;
+    set(&mut events);
+    fd.set_vcpu_events(&events).map_err(host("KVM_SET_VCPU_EVENTS"))
+}
+
+/// The interrupt controllers are in the kernel and cannot be reached from here.
+fn is_apic(address: u64) -> bool {
+    [pc::IOAPIC_BASE, pc::LAPIC_BASE].iter().any(|base| address & !(PAGE - 1) == *base)
+}
+
+impl Machine for Around<'_> {
+    fn ram(&mut self, page: u64) -> Option<HostPage> {
+        let region = self.vm.regions.iter().find(|r| page.wrapping_sub(r.guest_base) < r.len)?;
+        let at = NonNull::new((region.host_base + (page - region.guest_base)) as *mut u8)?;
+        // SAFETY: inside a region of the RAM that `vm` keeps mapped for longer than the CPU lives; regions start
+        // and end at page boundaries.
+        Some(unsafe { HostPage::new(at) })
+    }
+
+    fn read(&mut self, address: u64, data: &mut [u8]) {
+        if is_apic(address) {
+            self.refused = Some(address);
+        } else {
+            self.port.mmio_read(address, data);
+        }
+    }
+
+    fn write(&mut self, address: u64, data: &[u8]) {
+        if is_apic(address) {
+            self.refused = Some(address);
+        } else {
+            self.port.mmio_write(address, data);
+        }
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> u32 {
+        Width::from_len(size.into()).map_or(0, |width| self.port.pio_read(port, width)) as u32
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) {
+        if let Some(width) = Width::from_len(size.into()) {
+            self.port.pio_write(port, value.into(), width);
+        }
+    }
+
+    fn rdmsr(&mut self, msr: u32) -> Result<u64, MsrFault> {
+        get_msr(self.fd, msr).ok_or(MsrFault)
+    }
+
+    fn wrmsr(&mut self, msr: u32, value: u64) -> Result<(), MsrFault> {
+        if set_msr(self.fd, msr, value) { Ok(()) } else { Err(MsrFault) }
+    }
+
+    fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let indexed = kvm_bindings::KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+        self.cpuid
+            .iter()
+            .find(|e| e.function == leaf && (e.flags & indexed == 0 || e.index == subleaf))
+            .map_or([0; 4], |e| [e.eax, e.ebx, e.ecx, e.edx])
+    }
+
+    fn tsc(&mut self) -> u64 {
+        const TSC_ADJUST: u32 = 0x3b;
+        let adjust = get_msr(self.fd, TSC_ADJUST).unwrap_or(0);
+        get_msr(self.fd, MSR_TSC).unwrap_or(0).wrapping_sub(adjust)
+    }
+
+    fn cr8(&mut self) -> u64 {
+        self.cr8
+    }
+
+    fn set_cr8(&mut self, priority: u64) {
+        self.cr8 = priority;
+    }
+}
