@@ -62,7 +62,7 @@ impl Assist {
     ) -> Result<Registers, AccelError> {
         self.count += 1;
         let state = &mut self.cpu.state;
-        before.to_state(state);
+        before.fill(state);
         let needs = needs(bytes, state);
         let extra = Extra::get(around.fd, &needs, state)?;
         let hint = (!bytes.is_empty()).then_some(bytes);
@@ -101,7 +101,7 @@ impl Assist {
             Outcome::Unsupported(what) => return Err(AccelError::CannotRun(what.to_string())),
         };
         extra.put(fd, &mut self.cpu.state)?;
-        after.from_state(&self.cpu.state);
+        after.take(&self.cpu.state);
         event.map_or(Ok(()), |set| inject(fd, set))
     }
 }
@@ -141,7 +141,7 @@ fn inject(fd: &VcpuFd, set: SetEvent) -> Result<(), AccelError> {
 
 /// The interrupt controllers are in the kernel and cannot be reached from here.
 fn is_apic(address: u64) -> bool {
-    [pc::IOAPIC_BASE, pc::LAPIC_BASE].iter().any(|base| address & !(PAGE - 1) == *base)
+    [pc::IOAPIC_BASE, pc::LAPIC_BASE].contains(&(address & !(PAGE - 1)))
 }
 
 impl Machine for Around<'_> {

@@ -110,13 +110,22 @@ fn add_frequency(entries: &mut Vec<kvm_cpuid_entry2>, config: &CpuidConfig) {
     }
     first.eax = first.eax.max(0x15);
     entries.retain(|e| e.function != 0x15);
-    entries.push(kvm_cpuid_entry2 {
-        function: 0x15,
-        eax: APIC_TIMER_HZ / 1000,
-        ebx: khz,
-        ecx: APIC_TIMER_HZ,
-        ..Default::default()
-    });
+    let (ebx, eax) = ratio(khz);
+    entries.push(kvm_cpuid_entry2 { function: 0x15, eax, ebx, ecx: APIC_TIMER_HZ, ..Default::default() });
+}
+
+/// TSC over crystal as a fraction. Linux multiplies the crystal's kHz by the numerator in 32 bits, which bounds
+/// it; the best fraction below is within one part in a million for most frequencies, within 30 for all.
+fn ratio(khz: u32) -> (u32, u32) {
+    const CRYSTAL_KHZ: u64 = APIC_TIMER_HZ as u64 / 1000;
+    const LARGEST: u64 = u32::MAX as u64 / CRYSTAL_KHZ;
+    let khz = u64::from(khz);
+    let error = |&(n, d): &(u64, u64)| (n * CRYSTAL_KHZ).abs_diff(khz * d) * LARGEST / d;
+    let best = (1..=LARGEST)
+        .map(|d| ((khz * d + CRYSTAL_KHZ / 2) / CRYSTAL_KHZ, d))
+        .filter(|(n, _)| (1..=LARGEST).contains(n))
+        .min_by_key(error);
+    best.map_or((khz.min(LARGEST * CRYSTAL_KHZ) as u32, CRYSTAL_KHZ as u32), |(n, d)| (n as u32, d as u32))
 }
 
 fn vendor(name: [u8; 12]) -> (u32, u32, u32) {
@@ -176,11 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn leaf_15_gives_the_exact_frequency() {
-        let entries = table(&supported(), &config(1, 0));
-        let f = find(&entries, 0x15, 0);
-        assert_eq!(u64::from(f.ecx) * u64::from(f.ebx) / u64::from(f.eax), 2_596_152_000);
-        assert_eq!(find(&entries, 0, 0).eax, 0x15);
+    fn leaf_15_gives_the_frequency_in_32_bit_arithmetic() {
+        for khz in [2_596_152_u32, 1_996_249, 2_000_000, 3_699_999, 4_200_123, 800_000] {
+            let config = CpuidConfig { tsc_khz: Some(khz), ..config(1, 0) };
+            let entries = table(&supported(), &config);
+            let f = find(&entries, 0x15, 0);
+            let got = (f.ecx / 1000).checked_mul(f.ebx).unwrap() / f.eax;
+            assert!(got.abs_diff(khz) <= 1 + khz / 33_000, "{khz}: {got}");
+            assert_eq!(find(&entries, 0, 0).eax, 0x15);
+        }
         let unknown = CpuidConfig { tsc_khz: None, ..config(1, 0) };
         assert!(!table(&supported(), &unknown).iter().any(|e| e.function == 0x15));
     }

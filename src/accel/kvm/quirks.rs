@@ -11,9 +11,7 @@ use kvm_bindings::{
     KVM_CAP_X86_USER_SPACE_MSR, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, KVM_MSR_EXIT_REASON_FILTER,
     kvm_enable_cap, kvm_guest_debug, kvm_segment, kvm_sregs,
 };
-use kvm_ioctls::{
-    Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd,
-};
+use kvm_ioctls::{Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd};
 
 use super::assist::Around;
 use super::boot_regs;
@@ -66,9 +64,10 @@ impl MicroVm {
     fn new(kvm: &Kvm, code: &[u8]) -> Result<(Self, kvm_sregs), AccelError> {
         let ram = GuestRam::new(&[(0, MICRO_RAM)]).map_err(|e| AccelError::CannotRun(e.to_string()))?;
         let tables = [(MICRO_PML4, 0x2007), (0x2000, 0x3007), (0x3000, 0x87), (0x3008, MICRO_KERNEL | 0x83)];
-        let stored = tables.iter().all(|(at, entry): &(u64, u64)| ram.write(*at, &entry.to_le_bytes()).is_ok())
-            && ram.write(MICRO_CODE, code).is_ok()
-            && ram.write(MICRO_KERNEL, &[HLT]).is_ok();
+        let stored =
+            tables.iter().all(|(at, entry): &(u64, u64)| ram.write(*at, &entry.to_le_bytes()).is_ok())
+                && ram.write(MICRO_CODE, code).is_ok()
+                && ram.write(MICRO_KERNEL, &[HLT]).is_ok();
         debug_assert!(stored, "all of it lies inside the 4 MiB");
         let fd = kvm.create_vm().map_err(host("KVM_CREATE_VM"))?;
         map_ram(&fd, &ram)?;
@@ -164,12 +163,8 @@ pub(super) fn watch_syscall_msrs(vm: &VmFd) -> Result<(), AccelError> {
     cap.args[0] = KVM_MSR_EXIT_REASON_FILTER.into();
     vm.enable_cap(&cap).map_err(host("KVM_ENABLE_CAP X86_USER_SPACE_MSR"))?;
     // Zero bits: the four writes are denied, that is, handed to us.
-    let range = MsrFilterRange {
-        flags: MsrFilterRangeFlags::WRITE,
-        base: MSR_STAR,
-        msr_count: 4,
-        bitmap: &[0],
-    };
+    let range =
+        MsrFilterRange { flags: MsrFilterRangeFlags::WRITE, base: MSR_STAR, msr_count: 4, bitmap: &[0] };
     vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[range]).map_err(host("KVM_X86_SET_MSR_FILTER"))
 }
 

@@ -69,12 +69,12 @@ impl Registers {
     /// A state with these registers, all else at power-on.
     pub fn state(&self) -> CpuState {
         let mut state = CpuState::default();
-        self.to_state(&mut state);
+        self.fill(&mut state);
         state
     }
 
     /// Fills the general and system part of `state`.
-    pub fn to_state(&self, state: &mut CpuState) {
+    pub fn fill(&self, state: &mut CpuState) {
         let (r, s) = (&self.regs, &self.sregs);
         state.gpr = [
             r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
@@ -89,7 +89,7 @@ impl Registers {
     }
 
     /// Takes the general and system part of `state`; segments that did not change keep KVM's form.
-    pub fn from_state(&mut self, state: &CpuState) {
+    pub fn take(&mut self, state: &CpuState) {
         let g = &state.gpr;
         self.regs = kvm_regs {
             rax: g[gpr::RAX],
@@ -182,7 +182,8 @@ pub(super) struct Extra {
 const STAR: u32 = 0xc000_0081;
 
 /// MSRs that `cpu/` keeps, by index, and their places.
-const MSRS: [(u32, fn(&mut Msrs) -> &mut u64); 12] = [
+type Place = fn(&mut Msrs) -> &mut u64;
+const MSRS: [(u32, Place); 12] = [
     (STAR, |m| &mut m.star),
     (STAR + 1, |m| &mut m.lstar),
     (STAR + 2, |m| &mut m.cstar),

@@ -179,7 +179,7 @@ impl KvmVcpu {
     /// A write to an MSR that `quirks.rs` watches.
     fn wrmsr(&mut self, bus: &dyn GuestBus) -> Result<(), AccelError> {
         // SAFETY: KVM_EXIT_X86_WRMSR makes `msr` the union's member.
-        let msr = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.msr };
+        let mut msr = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.msr };
         let now = Registers::get(&self.fd, self.vm.host.sync_regs)?;
         let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &now);
         let done = match &mut self.syscall_fix {
@@ -187,8 +187,8 @@ impl KvmVcpu {
             None => false,
         };
         // Plain data of the same union member; the kernel looks at it at the next KVM_RUN.
-        let failed = u8::from(!done);
-        self.fd.get_kvm_run().__bindgen_anon_1.msr = kvm::kvm_run__bindgen_ty_1__bindgen_ty_21 { error: failed, ..msr };
+        msr.error = u8::from(!done);
+        self.fd.get_kvm_run().__bindgen_anon_1.msr = msr;
         Ok(())
     }
 

@@ -56,7 +56,8 @@ impl KvmVm {
         if host_caps.quirks.syscall_stays_at_cpl3 {
             quirks::watch_syscall_msrs(&fd)?;
         }
-        let shared = Arc::new(VmShared { host: host_caps, ram: ram.clone(), regions: ram.regions(), fd, vcpus });
+        let shared =
+            Arc::new(VmShared { host: host_caps, ram: ram.clone(), regions: ram.regions(), fd, vcpus });
         Ok(Self { shared, chips })
     }
 }
