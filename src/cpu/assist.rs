@@ -52,12 +52,13 @@ impl Cpu {
     pub fn run_one<M: Machine>(&mut self, m: &mut M, hint: Option<&[u8]>) -> Outcome {
         self.flush_tlb();
         self.enter();
+        self.careful = true;
         let outcome = self.step(m, hint);
         self.leave();
         outcome
     }
 
-    fn step<M: Machine>(&mut self, m: &mut M, hint: Option<&[u8]>) -> Outcome {
+    pub(super) fn step<M: Machine>(&mut self, m: &mut M, hint: Option<&[u8]>) -> Outcome {
         let start = self.state.rip;
         let trap_flag = self.state.rflags & rflags::TF != 0;
         let (i, bytes) = match self.fetch_one(m, hint) {
@@ -71,6 +72,7 @@ impl Cpu {
             let (len, mnemonic) = (i.len() as u8, i.mnemonic());
             return Outcome::Unsupported(Unsupported { bytes, len, rip: start, mnemonic });
         };
+        self.start = start;
         self.state.rip = exec::wrap_ip(start.wrapping_add(op.len as u64), self.bits);
         let done = (op.f)(self, m, &op);
         if matches!(done, Err(Stop::Fault | Stop::Again | Stop::Unsupported | Stop::Careful)) {

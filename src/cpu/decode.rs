@@ -15,7 +15,6 @@ pub(super) mod form {
     const REG: u8 = 1;
     const MEM: u8 = 2;
     const IMM: u8 = 3;
-    pub const NONE: u8 = 0;
     pub const R: u8 = REG;
     pub const M: u8 = MEM;
     pub const I: u8 = IMM;
@@ -414,13 +413,9 @@ fn memory<M>(i: &Instruction, bits: u32, op: &mut Op<M>) {
     if base == Register::None && index == Register::None {
         width = match i.memory_displ_size() {
             2 => 16,
-            4 if bits != 64 => 32,
+            4 => 32,
             _ => 64,
         };
-        if bits == 64 && i.memory_displ_size() == 4 {
-            // A 32-bit displacement with an address-size prefix is not sign-extended; iced gives it whole.
-            width = 64;
-        }
     }
     op.mf = match width {
         16 => mf::ADDR16,

@@ -59,6 +59,12 @@ pub trait Machine {
     /// The interrupt controller's task priority, 0 to 15.
     fn cr8(&mut self) -> u64;
 
+    /// Whether the processor is wanted back: an interrupt is pending, a timer is due, somebody else wants to stop it.
+    /// Polled after every block of instructions, so it should be one load.
+    fn attention(&mut self) -> bool {
+        false
+    }
+
     /// Sets the task priority, 0 to 15.
     fn set_cr8(&mut self, priority: u64);
 }

@@ -6,21 +6,27 @@
 //! paging.rs     page-table walks                   tlb.rs        translations, every memory access (unsafe)
 //! exceptions.rs vectors, error codes               flags.rs      lazy arithmetic flags
 //! op.rs         the decoded form                   decode.rs     bytes -> op, and what an instruction needs
+//! segments.rs   descriptors, far transfers         interrupts.rs delivery through the IDT
 //! exec/         handlers, one file per family      assist.rs     exactly one instruction (for accel/kvm)
+//! code_pages.rs which pages hold decoded code      run.rs        whole machines, by cached blocks (for accel/soft)
 //! ```
 //!
 //! Two callers: `accel/kvm` runs the one instruction that KVM could not ([`Cpu::run_one`]); `accel/soft` runs whole
 //! machines. `docs/cpu.md` lists what is supported.
 
 pub mod assist;
+pub mod code_pages;
 pub mod decode;
 pub mod exceptions;
 mod exec;
 mod flags;
 mod host;
+pub mod interrupts;
 pub mod machine;
 mod op;
 pub mod paging;
+pub mod run;
+mod segments;
 pub mod state;
 mod tlb;
 pub mod xsave;
@@ -29,10 +35,14 @@ pub mod xsave;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_run;
 
 pub use assist::{Outcome, Unsupported};
+pub use code_pages::CodePages;
 pub use exceptions::Exception;
 pub use machine::{HostPage, Machine};
+pub use run::{Exit, Interpreter};
 pub use state::CpuState;
 
 use exceptions::vector;
@@ -54,11 +64,17 @@ pub struct Cpu {
     tlb: tlb::Tlb,
     /// The exception that goes with [`exceptions::Stop::Fault`].
     fault: Exception,
+    /// Which pages hold decoded code: the machine's, or none.
+    code: std::sync::Arc<code_pages::CodePages>,
     /// Copies of what `state` says, kept while running.
     cpl: u8,
     bits: u32,
     /// #AC checks are on: CPL 3, CR0.AM and RFLAGS.AC.
     align_check: bool,
+    /// Writes to pages that hold decoded code are let through.
+    careful: bool,
+    /// RIP of the first instruction of what is being run; ops know their distance from it.
+    start: u64,
 }
 
 impl Cpu {
@@ -70,9 +86,12 @@ impl Cpu {
             flags: Flags::default(),
             tlb: tlb::Tlb::default(),
             fault: Exception::plain(vector::UD),
+            code: Default::default(),
             cpl: 0,
             bits: 64,
             align_check: false,
+            careful: true,
+            start: 0,
         };
         cpu.enter();
         cpu

@@ -44,6 +44,8 @@ pub struct Tlb {
     epoch: u64,
     /// First entry of the set for the current rights.
     set: usize,
+    /// Raised by every flush.
+    version: u64,
 }
 
 /// Where an access goes.
@@ -56,13 +58,14 @@ pub(super) struct Place {
 
 impl Default for Tlb {
     fn default() -> Self {
-        Tlb { entries: Box::new([EMPTY; ENTRIES]), epoch: 0, set: 0 }
+        Tlb { entries: Box::new([EMPTY; ENTRIES]), epoch: 0, set: 0, version: 1 }
     }
 }
 
 impl Tlb {
     /// Forgets everything.
     pub(super) fn flush(&mut self) {
+        self.version += 1;
         self.epoch += EPOCH_STEP;
         if self.epoch > OFFSET {
             self.epoch = 0;
@@ -72,6 +75,7 @@ impl Tlb {
 
     /// Forgets everything but global pages.
     pub(super) fn flush_local(&mut self) {
+        self.version += 1;
         for e in self.entries.iter_mut().filter(|e| e.physical & 1 == 0) {
             *e = EMPTY;
         }
@@ -79,6 +83,7 @@ impl Tlb {
 
     /// Forgets one linear page.
     pub(super) fn flush_page(&mut self, address: u64) {
+        self.version += 1;
         let way = (address >> 12) as usize % WAYS;
         for set in 0..3 {
             self.entries[set * WAYS + way] = EMPTY;
@@ -380,7 +385,8 @@ impl Cpu {
             Access::Write => e.write,
             Access::Fetch => e.fetch,
         };
-        if have & !SLOW != tag || have == NO_TAG {
+        // Slow writes are looked at anew each time: the page may have held code, and not any more.
+        if have & !SLOW != tag || have == NO_TAG || (access == Access::Write && have & SLOW != 0) {
             return self.fill(m, a, access);
         }
         let physical = e.physical & !OFFSET | a & OFFSET;
@@ -406,7 +412,8 @@ impl Cpu {
         let page = m.ram(frame);
         let tag = self.tlb.tag(a);
         let direct = tag | if page.is_some() { 0 } else { SLOW };
-        let e = &mut self.tlb.entries[(self.tlb.set | (a >> 12) as usize % WAYS) % ENTRIES];
+        let index = (self.tlb.set | (a >> 12) as usize % WAYS) % ENTRIES;
+        let e = &mut self.tlb.entries[index];
         let same = [e.read, e.write, e.fetch].iter().any(|&t| t != NO_TAG && t & !SLOW == tag)
             && e.physical & !OFFSET == frame;
         if !same {
@@ -419,7 +426,18 @@ impl Cpu {
             Access::Read => e.read = direct,
             Access::Write => {}
         }
-        let plain = page.is_some() && m.writable(frame);
+        let mut plain = page.is_some() && m.writable(frame);
+        if plain && self.code.is_code(frame) {
+            if access == Access::Write {
+                if !self.careful {
+                    return Err(Stop::Careful);
+                }
+                self.code.written(frame);
+            } else {
+                plain = false;
+            }
+        }
+        let e = &mut self.tlb.entries[index];
         let mut place = Place { physical: t.address, page };
         if access == Access::Write || t.write_ready && access == Access::Read {
             e.write = tag | if plain { 0 } else { SLOW };
@@ -445,6 +463,28 @@ impl Cpu {
     /// Drops all translations: after CR0, CR3, CR4 or EFER were changed from outside, or RAM was remapped.
     pub fn flush_tlb(&mut self) {
         self.tlb.flush();
+    }
+
+    /// Changes with every flush: what was translated at the same version still holds.
+    #[inline(always)]
+    pub(super) fn tlb_version(&self) -> u64 {
+        self.tlb.version
+    }
+
+    /// Marks a page as holding decoded code; gives its generation.
+    pub(super) fn mark_code(&mut self, physical: u64) -> Option<u32> {
+        let (generation, fresh) = self.code.mark(physical)?;
+        if fresh {
+            self.tlb.protect(physical);
+        }
+        Some(generation)
+    }
+
+    /// Copies code bytes out of a page, not past its end.
+    pub(super) fn copy_code(&self, page: HostPage, physical: u64, bytes: &mut [u8]) {
+        let n = bytes.len().min((PAGE - (physical & OFFSET)) as usize);
+        // SAFETY: cut at the page's end; callers pass a page that `locate` has just given.
+        unsafe { page.read_bytes(physical & OFFSET, &mut bytes[..n]) }
     }
 
     /// Drops the translations of one linear page: INVLPG.

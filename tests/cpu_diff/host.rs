@@ -76,6 +76,7 @@ impl Host {
         // SAFETY: the mappings of `new`; the handlers run on this thread, between the two uses of SHARED.
         unsafe {
             let code = case.state.rip as *mut u8;
+            std::ptr::write_bytes(CODE as *mut u8, 0, 4096);
             std::ptr::copy_nonoverlapping(case.bytes.as_ptr(), code, case.bytes.len());
             std::ptr::copy_nonoverlapping(case.memory.as_ptr(), DATA as *mut u8, DATA_SIZE);
             let shared = &mut *SHARED.0.get();

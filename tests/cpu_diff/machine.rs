@@ -52,6 +52,7 @@ impl GuestMachine {
     /// Puts the case's code and data in place.
     pub fn load(&mut self, case: &Case) {
         let at = (case.state.rip - CODE) as usize;
+        self.ram[CODE_PAGE].0.fill(0);
         self.ram[CODE_PAGE].0[at..at + case.bytes.len()].copy_from_slice(&case.bytes);
         for n in 0..2 {
             self.ram[DATA_PAGE + n].0.copy_from_slice(&case.memory[4096 * n..4096 * (n + 1)]);

@@ -8,6 +8,7 @@ mod avx;
 mod bits;
 mod control;
 mod data;
+mod far;
 mod logic;
 mod native;
 mod shift;
@@ -63,6 +64,7 @@ pub(super) fn handler<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) ->
         .or_else(|| shift::lower(i, s))
         .or_else(|| bits::lower(i, s))
         .or_else(|| string::lower(i, op))
+        .or_else(|| far::lower(i, s, op))
         .or_else(|| system::lower(i, s, op))
         .or_else(|| xstate::lower(i, s, op))
         .or_else(|| x87::lower(i, s, op))

@@ -33,7 +33,7 @@ impl Cpu {
 
     /// Notes where the last x87 instruction was (FIP), what it was (FOP) and its operand (FDP).
     fn note_x87<M>(&mut self, op: &Op<M>, which: X87, operand: Option<u64>) {
-        self.state.vec.fip = self.state.rip.wrapping_sub(op.len as u64);
+        self.state.vec.fip = self.start.wrapping_add(op.offset as u64);
         if let Some(at) = operand {
             self.state.vec.fdp = at;
         }

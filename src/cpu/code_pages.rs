@@ -1,0 +1,65 @@
+//! Which physical pages hold decoded code, so that writes to them can be seen.
+//!
+//! One per machine, shared by all its processors and by everything that writes to RAM behind their back (DMA, the
+//! debugger): those call [`CodePages::written`]. A processor that decodes code from a page marks it and gives up direct
+//! write access to it; a write then raises the page's generation, and every block decoded before is stale.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const CODE: u32 = 1 << 31;
+
+/// Marks and generations, one word per 4 KiB page of RAM.
+#[derive(Debug, Default)]
+pub struct CodePages {
+    pages: Box<[AtomicU32]>,
+    /// How often a page was newly marked; tells other processors to drop their write access.
+    marks: AtomicU64,
+}
+
+impl CodePages {
+    /// For physical addresses below `end`. Code above is executed without being cached.
+    pub fn new(end: u64) -> Self {
+        CodePages {
+            pages: (0..end.div_ceil(4096)).map(|_| AtomicU32::new(0)).collect(),
+            marks: AtomicU64::new(0),
+        }
+    }
+
+    fn page(&self, address: u64) -> Option<&AtomicU32> {
+        self.pages.get((address >> 12) as usize)
+    }
+
+    /// Whether the page holds decoded code.
+    pub fn is_code(&self, address: u64) -> bool {
+        self.page(address).is_some_and(|p| p.load(Ordering::Relaxed) & CODE != 0)
+    }
+
+    /// To be called for every page that something other than the processors' own stores writes to, after the write.
+    pub fn written(&self, address: u64) {
+        if let Some(p) = self.page(address).filter(|p| p.load(Ordering::Relaxed) & CODE != 0) {
+            let next = |v: u32| Some(v.wrapping_add(1) & !CODE);
+            // The closure never refuses.
+            let _ = p.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        }
+    }
+
+    /// Marks a page; gives its generation and whether the mark is new. `None` for a page that cannot be watched.
+    pub(super) fn mark(&self, address: u64) -> Option<(u32, bool)> {
+        let old = self.page(address)?.fetch_or(CODE, Ordering::AcqRel);
+        let fresh = old & CODE == 0;
+        if fresh {
+            self.marks.fetch_add(1, Ordering::AcqRel);
+        }
+        Some((old | CODE, fresh))
+    }
+
+    /// Whether what was decoded at this generation still holds.
+    #[inline(always)]
+    pub(super) fn is_current(&self, address: u64, generation: u32) -> bool {
+        self.page(address).is_some_and(|p| p.load(Ordering::Relaxed) == generation)
+    }
+
+    pub(super) fn marks(&self) -> u64 {
+        self.marks.load(Ordering::Acquire)
+    }
+}
