@@ -3,8 +3,7 @@
 //! Used by `low_memory`. The source is assembled by rustc's own assembler in `tests/boot/firmware.rs`, which
 //! compares; keeping the result here lets hosts of any architecture build without a cross assembler.
 
-/// Guest physical address of [`ROM`]: the last 256 bytes below 1 MiB, so that its last 16 are the reset vector.
-pub const ROM_BASE: u64 = 0xf_ff00;
+use crate::machine::pc::BIOS_STUB_BASE;
 
 /// Real-mode segment in which [`ROM`] is reached.
 const ROM_SEGMENT: u16 = 0xf000;
@@ -37,7 +36,7 @@ const fn assembled() -> [u8; 256] {
 
 /// The 256 real-mode interrupt vectors, all pointing at the stub that says "not supported" (carry flag set).
 pub(super) fn interrupt_vectors() -> Vec<u8> {
-    let offset = (ROM_BASE - (u64::from(ROM_SEGMENT) << 4)) as u16;
+    let offset = (BIOS_STUB_BASE - (u64::from(ROM_SEGMENT) << 4)) as u16;
     let [o, p] = offset.to_le_bytes();
     let [s, t] = ROM_SEGMENT.to_le_bytes();
     [o, p, s, t].repeat(256)

@@ -5,7 +5,7 @@
 
 use super::firmware;
 use super::image::Piece;
-use crate::machine::pc::{COM1, COM2, EBDA_BASE};
+use crate::machine::pc::{BIOS_STUB_BASE, COM1, COM2, EBDA_BASE};
 
 /// GDT (flat code 0x10 and data 0x18).
 pub(super) const GDT: u64 = 0x1000;
@@ -70,7 +70,7 @@ pub(super) fn bios_area() -> Vec<Piece> {
     vec![
         Piece::new(0, firmware::interrupt_vectors()),
         Piece::new(BDA, bda),
-        Piece::new(firmware::ROM_BASE, firmware::ROM.to_vec()),
+        Piece::new(BIOS_STUB_BASE, firmware::ROM.to_vec()),
     ]
 }
 
@@ -91,7 +91,7 @@ mod tests {
             (STACK_TOP - PAGE as u64, PAGE as u64),
             (CMDLINE, CMDLINE_ROOM),
             (EBDA_BASE, 0x400),
-            (firmware::ROM_BASE, firmware::ROM.len() as u64),
+            (BIOS_STUB_BASE, firmware::ROM.len() as u64),
         ];
         assert!(regions.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0), "{regions:x?}");
     }

@@ -15,6 +15,8 @@ pub const EBDA_BASE: u64 = 0x9_fc00;
 pub const ACPI_BASE: u64 = 0xe_0000;
 /// The MP table, in ROM space behind the ACPI tables.
 pub const MP_TABLE_BASE: u64 = 0xf_0000;
+/// The BIOS stub (firmware/): the last 256 bytes below 1 MiB, so that its last 16 are the reset vector.
+pub const BIOS_STUB_BASE: u64 = 0xf_ff00;
 /// End of the legacy 1 MiB.
 pub const LOW_MIB_END: u64 = 0x10_0000;
 

@@ -4,10 +4,10 @@
     expect(unsafe_code, reason = "assembles firmware source and reads the result")
 )]
 
-use super::builder::*;
+use minivmm::boot::{acpi, mptable};
+use minivmm::machine::pc::{self, BIOS_STUB_BASE as ROM};
 
-/// Where the machine has the ROM.
-const ROM: u64 = 0xf_ff00;
+use super::builder::*;
 
 #[cfg(target_arch = "x86_64")]
 mod assembled {
@@ -51,4 +51,27 @@ fn every_interrupt_vector_points_at_the_rom() {
 fn the_reset_vector_holds_code() {
     let (_, ram, _) = boot(gzip_bzimage(), None, &target());
     assert_eq!(bytes_at(&ram, 0xf_fff0, 1), [0xfa], "cli");
+}
+
+#[test]
+fn tables_and_kernel_do_not_share_an_address() {
+    let (image, ..) = boot(gzip_bzimage(), Some(vec![1; 100]), &target());
+    let routes = (0..32).flat_map(|slot| (1..=4).map(move |pin| (slot, pin)));
+    let config = acpi::TableConfig {
+        cpus: 254,
+        pci_io: pc::pci_map(RAM).io,
+        pci_mem: pc::pci_map(RAM).mem,
+        routes: routes
+            .map(|(slot, pin)| acpi::IntxRoute { slot, pin, gsi: pc::intx_gsi(slot, pin) })
+            .collect(),
+        serial: 4,
+        i8042: true,
+        fw_cfg: true,
+        pvpanic: true,
+    };
+    let mut spans: Vec<(u64, u64)> = image.pieces().map(|(at, bytes)| (at, bytes.len() as u64)).collect();
+    let tables = [acpi::tables(&config), mptable::tables(&config)].concat();
+    spans.extend(tables.iter().map(|(at, bytes)| (*at, bytes.len() as u64)));
+    spans.sort_unstable();
+    assert!(spans.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0), "{spans:x?}");
 }
