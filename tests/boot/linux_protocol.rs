@@ -8,6 +8,7 @@ use super::builder::*;
 
 /// Offsets in the zero page (Documentation/arch/x86/zero-page.rst).
 const RSDP: u64 = 0x70;
+const ALT_MEM_K: u64 = 0x1e0;
 const E820_ENTRIES: u64 = 0x1e8;
 const HDR_TYPE_OF_LOADER: u64 = 0x210;
 const HDR_RAMDISK_IMAGE: u64 = 0x218;
@@ -66,6 +67,8 @@ fn the_memory_map_reaches_the_kernel() {
             assert_eq!((u64_at(&ram, at), u64_at(&ram, at + 8)), (range.start, range.len));
             assert_eq!(u32_at(&ram, at + 16), range.kind as u32);
         }
+        let above_1m_kib = (ram_bytes.min(pc::LOW_RAM_END) >> 10) as u32 - 1024;
+        assert_eq!(u32_at(&ram, entry.rsi + ALT_MEM_K), above_1m_kib);
     }
 }
 

@@ -51,6 +51,7 @@ fn the_memory_map_has_every_range() {
         at += u64::from(u32_at(&ram, at)) + 4;
     }
     assert_eq!(at, end);
+    assert_eq!(u32_at(&ram, entry.rbx + 8), (3 << 20) - 1024, "KiB from 1 MiB to the PCI hole");
 }
 
 #[test]
