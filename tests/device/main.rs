@@ -4,7 +4,15 @@
 
 mod bars;
 mod eeprom;
+mod flow_control;
 mod interrupts;
+mod link;
 mod linux_driver;
+mod msi_and_power;
 mod receive;
+mod register_docs;
+mod robustness;
+mod segmentation;
+mod self_test;
+mod statistics;
 mod transmit;

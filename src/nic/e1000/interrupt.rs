@@ -1,4 +1,4 @@
-//! The cause set: ICR, ICS, IMS, IMC as one, and what it drives onto INTA#.
+//! The cause set: ICR, ICS, IMS, IMC as one, and what it drives onto INTA# or sends as MSI.
 //!
 //! A part of its own, lockable alone: register handlers and both engines call it after they have let go of
 //! the register file. Its lock is a leaf; the line and the clock are called with it held, so that levels
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::moderation::{DelayTimer, NEVER, Throttle};
 use super::spec::cause;
-use crate::pci::IntxLine;
+use crate::pci::{IntxLine, Msi};
 use crate::time::Clock;
 
 /// Deadlines that other parts keep and this one watches.
@@ -43,6 +43,7 @@ impl Delay {
 pub struct Interrupts {
     state: Mutex<State>,
     line: IntxLine,
+    msi: Option<Msi>,
     clock: Arc<dyn Clock>,
     /// The earliest deadline, readable without the lock.
     earliest: AtomicU64,
@@ -78,8 +79,8 @@ impl Default for State {
 
 impl Interrupts {
     /// No cause, everything masked, line low.
-    pub fn new(line: IntxLine, clock: Arc<dyn Clock>) -> Self {
-        Self { state: Mutex::default(), line, clock, earliest: AtomicU64::new(NEVER) }
+    pub fn new(line: IntxLine, msi: Option<Msi>, clock: Arc<dyn Clock>) -> Self {
+        Self { state: Mutex::default(), line, msi, clock, earliest: AtomicU64::new(NEVER) }
     }
 
     /// Latches `causes`.
@@ -249,9 +250,20 @@ impl Interrupts {
         }
         if wanted != s.asserted {
             s.asserted = wanted;
-            self.line.set_level(wanted);
+            self.signal(wanted);
         }
         NEVER
+    }
+
+    /// INTA# follows the level; MSI is one message for each rise of it.
+    fn signal(&self, asserted: bool) {
+        match &self.msi {
+            Some(msi) if asserted && msi.enabled() => {
+                // Without bus mastering the message is lost, as on hardware.
+                let _ = msi.send();
+            }
+            _ => self.line.set_level(asserted),
+        }
     }
 
     /// Asks for a wake-up at the earliest deadline, unless one is coming that is no later.

@@ -25,6 +25,7 @@ mod bar_io;
 mod bar_mmio;
 pub mod eeprom;
 mod engine;
+mod flow_control;
 mod interrupt;
 mod link;
 mod moderation;
@@ -44,7 +45,7 @@ mod tx_ring;
 use crate::bus::{Access, AccessError};
 use crate::memory::DmaHandle;
 use crate::netport::{Delivery, Frame, FramePort, Offloads, PeerSlot};
-use crate::pci::{BarKind, BarSpec, Function, Identity, IntxLine};
+use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, PowerState};
 use crate::time::Clock;
 use eeprom::Eeprom;
 use engine::{Engine, Entered};
@@ -59,6 +60,16 @@ pub use stats::Counters;
 pub const BAR_MMIO: u8 = 0;
 /// Number of the I/O BAR (BAR1 is the flash, which boards without a boot ROM lack).
 pub const BAR_IO: u8 = 2;
+/// EtherType of PAUSE frames.
+const MAC_CONTROL: [u8; 2] = [0x88, 0x08];
+/// Where the power management capability lies, first of the list (manual, section 4.1).
+const PM_AT: u8 = 0xdc;
+/// PM 1.1, initialization needed, PME from D0, D3hot and D3cold.
+const PM_CAPABILITIES: u16 = 0xc822;
+/// Where the PCI-X capability lies.
+const PCI_X_AT: u8 = 0xe4;
+/// Where the MSI capability lies.
+const MSI_AT: u8 = 0xf0;
 /// Looped-back frames that wait for the receiver at most.
 const LOOPBACK_FRAMES: usize = 64;
 
@@ -111,12 +122,14 @@ pub struct Config {
     pub strict: bool,
     /// The EEPROM's 64 words, if not those of a fresh board.
     pub eeprom: Option<[u16; eeprom::WORDS]>,
+    /// The function's MSI output; without one it has no MSI capability.
+    pub msi: Option<Msi>,
 }
 
 impl Config {
     /// A fresh 82540EM board with this station address; link up at once.
     pub fn new(mac: [u8; 6]) -> Self {
-        Self { model: Model::default(), mac, link_delay_ns: 0, strict: false, eeprom: None }
+        Self { model: Model::default(), mac, link_delay_ns: 0, strict: false, eeprom: None, msi: None }
     }
 }
 
@@ -124,6 +137,7 @@ impl Config {
 #[derive(Debug)]
 pub struct E1000 {
     model: Model,
+    has_msi: bool,
     dma: DmaHandle,
     clock: Arc<dyn Clock>,
     regs: Mutex<Regs>,
@@ -138,14 +152,16 @@ pub struct E1000 {
 impl E1000 {
     /// The part after power-up, with its cable in.
     pub fn new(config: Config, dma: DmaHandle, line: IntxLine, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let Config { model, mac, link_delay_ns, strict, eeprom } = config;
+        let Config { model, mac, link_delay_ns, strict, eeprom, msi } = config;
         let words = eeprom.unwrap_or_else(|| eeprom::default_image(mac, model.device_id()));
         let eeprom = Eeprom::new(words, model.eeprom_handshake());
         let regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
-        let interrupts = Interrupts::new(line, clock.clone());
+        let has_msi = msi.is_some();
+        let interrupts = Interrupts::new(line, msi, clock.clone());
         interrupts.watch(Watch::Link, regs.phy.deadline());
         Arc::new(Self {
             model,
+            has_msi,
             dma,
             clock,
             regs: Mutex::new(regs),
@@ -232,6 +248,11 @@ impl E1000 {
             && let Some(peer) = self.port.get()
         {
             peer.peer_link(up);
+        }
+        if let Some(frame) = effects.pause_frame
+            && self.port.send(&Frame::whole(&frame)) == Delivery::Taken
+        {
+            self.regs().pause_frame_sent();
         }
         if effects.rx_wake {
             self.wake_receiver();
@@ -324,6 +345,17 @@ impl E1000 {
     }
 }
 
+/// The PCI-X capability of a part that sits in a conventional slot: relaxed ordering, 2048-byte reads designed for.
+fn pci_x() -> Capability {
+    Capability {
+        id: 0x07,
+        offset: PCI_X_AT,
+        body: vec![0x02, 0x00, 0x00, 0x00, 0x40, 0x00],
+        writable: vec![0x7f, 0x00],
+        clear: Vec::new(),
+    }
+}
+
 impl Function for E1000 {
     fn identity(&self) -> Identity {
         let words = self.eeprom_words();
@@ -375,6 +407,22 @@ impl Function for E1000 {
         }
     }
 
+    fn capabilities(&self) -> Vec<Capability> {
+        let mut list = vec![Capability::power_management(PM_AT, PM_CAPABILITIES), pci_x()];
+        if self.has_msi {
+            list.push(Capability::msi(MSI_AT));
+        }
+        list
+    }
+
+    fn power_state_changed(&self, state: PowerState) {
+        // Leaving D3hot is a device reset; in D3hot the header has shut every door already.
+        if state == PowerState::D0 {
+            let effects = self.regs().device_reset();
+            self.perform(effects);
+        }
+    }
+
     fn bus_reset(&self) {
         self.ioaddr.store(0, Ordering::SeqCst);
         let effects = self.regs().power_on_reset();
@@ -388,6 +436,10 @@ impl FramePort for E1000 {
         let (delivery, knocked) = self.rx.with(|rx| rx.deliver(self, frame));
         if knocked {
             self.finish_later();
+        }
+        if frame.head.get(12..14) == Some(&MAC_CONTROL) {
+            // It may have paused the transmitter, or let it go.
+            self.interrupts.watch(Watch::Pause, Some(self.clock.now_ns()));
         }
         delivery
     }

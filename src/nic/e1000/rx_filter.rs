@@ -1,9 +1,9 @@
-//! Which frames the receiver wants: length, addresses, VLAN, flow control (manual, sections 3.2.1, 10 and 13.5).
+//! Which frames the receiver wants: length, addresses, VLAN (manual, sections 3.2.1, 10 and 13.5).
 //!
 //! Called under the register lock with the first bytes of a wire frame in private memory.
 
 use super::regs::Regs;
-use super::spec::{FCS_LEN, MAX_LONG, MAX_STANDARD, ctrl, rah, rctl, reg};
+use super::spec::{FCS_LEN, MAX_LONG, MAX_STANDARD, rah, rctl, reg};
 use super::stats::Cast;
 use crate::netport::checksum::load;
 
@@ -25,10 +25,6 @@ pub enum Verdict {
 
 /// Offset of the EtherType, or of the VLAN tag.
 const ETHERTYPE: usize = 12;
-/// Opcode of PAUSE (IEEE 802.3, annex 31B).
-const PAUSE: u16 = 1;
-/// Nanoseconds of one pause quantum, 512 bit times, at 1000 Mb/s.
-const PAUSE_QUANTUM_NS: u64 = 512;
 
 impl Regs {
     /// Judges a wire frame of `len` bytes (without FCS, padded) that begins with `head`.
@@ -99,43 +95,5 @@ impl Regs {
         let listed = self.get(reg::VFTA + 4 * (id >> 5)) >> (id & 31) & 1 != 0;
         let canonical = tci >> 12 & 1 != 0;
         listed && (control & rctl::CFIEN == 0 || canonical == (control & rctl::CFI != 0))
-    }
-
-    /// MAC control frames: PAUSE holds the transmitter, and DPF and PMCF decide who sees them.
-    fn flow_control(&mut self, control: u32, head: &[u8]) -> Option<Verdict> {
-        let ethertype = u32::from(load(head, ETHERTYPE)?);
-        if ethertype != self.get(reg::FCT) || ethertype == 0 {
-            return None;
-        }
-        let address = head.first_chunk::<6>()?;
-        let low = u32::from_le_bytes([address[0], address[1], address[2], address[3]]);
-        let high = u32::from(u16::from_le_bytes([address[4], address[5]]));
-        let group = low == self.get(reg::FCAL) && high == self.get(reg::FCAH);
-        let station = low == self.get(reg::RAL) && high == self.get(reg::RAH) & 0xffff;
-        if !group && !station {
-            return None;
-        }
-        if load(head, ETHERTYPE + 2)? != PAUSE {
-            self.count(reg::FCRUC, 1);
-            return (control & rctl::PMCF == 0).then_some(Verdict::FlowControl);
-        }
-        if self.get(reg::CTRL) & ctrl::RFCE != 0 {
-            self.pause(load(head, ETHERTYPE + 4)?);
-        }
-        (control & rctl::DPF != 0).then_some(Verdict::FlowControl)
-    }
-
-    /// When the PAUSE in force ends, if one is.
-    pub(super) fn pause_end(&mut self) -> Option<u64> {
-        if self.paused_until != 0 && self.paused_until <= self.now() {
-            self.paused_until = 0;
-        }
-        Some(self.paused_until).filter(|&until| until != 0)
-    }
-
-    fn pause(&mut self, quanta: u16) {
-        let counter = if quanta == 0 { reg::XONRXC } else { reg::XOFFRXC };
-        self.count(counter, 1);
-        self.paused_until = self.now().saturating_add(u64::from(quanta) * PAUSE_QUANTUM_NS);
     }
 }

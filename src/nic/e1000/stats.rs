@@ -72,7 +72,7 @@ impl Regs {
     }
 
     /// Adds to a 64-bit counter, given by its low half.
-    fn count_octets(&mut self, low: u32, n: u64) {
+    pub(super) fn count_octets(&mut self, low: u32, n: u64) {
         let value = u64::from(self.get(low + 4)) << 32 | u64::from(self.get(low));
         let value = value.saturating_add(n);
         self.set(low, value as u32);

@@ -319,7 +319,7 @@ impl TxEngine {
         let frame = Frame { head: &gathered.head, body: &gathered.body, meta };
         let pushed = self.offer(nic, view, &frame);
         if pushed == Pushed::Done {
-            self.note_segments(nic, &gathered.head, len, &plan);
+            self.note_cut(nic, view, &gathered.head, (len, plan.header_len, plan.mss));
         }
         self.buffer = gathered.head;
         pushed
@@ -349,7 +349,7 @@ impl TxEngine {
                         None => self.note_sent(&bytes, bytes.len(), 1),
                         Some(gso) => {
                             let (header, mss) = (usize::from(gso.header_len), usize::from(gso.mss));
-                            self.note_cut(nic, &bytes, bytes.len() - header.min(bytes.len()), (header, mss));
+                            self.note_cut(nic, view, &bytes, (bytes.len(), header, mss));
                         }
                     }
                 }
@@ -401,18 +401,16 @@ impl TxEngine {
         pushed
     }
 
-    fn note_segments(&mut self, nic: &E1000, head: &[u8], len: usize, plan: &SegmentPlan) {
-        self.note_cut(nic, head, len - plan.header_len, (plan.header_len, plan.mss));
-    }
-
-    /// Counts the segments that the peer makes of a frame which it took uncut.
-    fn note_cut(&mut self, nic: &E1000, head: &[u8], payload: usize, (header, mss): (usize, usize)) {
+    /// Counts the segments that the peer makes of a frame of `len` bytes which it took uncut.
+    fn note_cut(&mut self, nic: &E1000, view: &View, head: &[u8], (len, header, mss): (usize, usize, usize)) {
+        let payload = len.saturating_sub(header);
         let (full, rest) = (payload / mss.max(1), payload % mss.max(1));
+        let shortest = if view.pad { MIN_FRAME } else { 0 };
         if full > 0 {
-            self.note_sent(head, header + mss, full as u64);
+            self.note_sent(head, shortest.max(header + mss), full as u64);
         }
         if rest > 0 || full == 0 {
-            self.note_sent(head, header + rest, 1);
+            self.note_sent(head, shortest.max(header + rest), 1);
         }
         let mut regs = nic.regs();
         regs.count(reg::TSCTC, 1);

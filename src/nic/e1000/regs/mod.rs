@@ -11,7 +11,7 @@ pub mod table;
 use super::Model;
 use super::eeprom::Eeprom;
 use super::phy::Phy;
-use super::spec::{ctrl, ctrl_ext, mdic, rah, rctl, reg, tctl};
+use super::spec::{MIN_FRAME, ctrl, ctrl_ext, mdic, rah, rctl, reg, tctl};
 use super::stats::Counters;
 use crate::time::Clock;
 use table::{Class, DWORDS, Effect, Found, OnReset, TABLE};
@@ -35,6 +35,8 @@ pub struct Effects {
     pub stop_tx: bool,
     /// The receiver was switched off or reset: it must have stopped when the write returns.
     pub stop_rx: bool,
+    /// A PAUSE frame is to be sent (TCTL.SWXOFF).
+    pub pause_frame: Option<[u8; MIN_FRAME]>,
     /// The link went up or down.
     pub link: Option<bool>,
     /// Autonegotiation's deadline may have changed, to this.
@@ -183,6 +185,11 @@ impl Regs {
         effects
     }
 
+    /// What CTRL.RST does, for whoever else resets the device.
+    pub fn device_reset(&mut self) -> Effects {
+        self.reset(false)
+    }
+
     /// RST#: everything, the PHY and the kept registers too. The EEPROM's contents stay.
     pub fn power_on_reset(&mut self) -> Effects {
         let now = self.now();
@@ -259,8 +266,8 @@ impl Regs {
         let on = value & tctl::EN != 0;
         effects.stop_tx = old & tctl::EN != 0 && !on;
         effects.tx_kick = on;
-        if value & tctl::SWXOFF != 0 {
-            self.count(reg::XOFFTXC, 1);
+        if on && value & tctl::SWXOFF != 0 {
+            effects.pause_frame = self.pause_frame();
         }
     }
 
