@@ -4,20 +4,19 @@
 //! names its id. A backend is a [`FramePort`] like any other and knows nothing of NICs; see `docs/netdev.md`
 //! for what each does with frames that find no room.
 
-mod connect;
 mod counters;
 pub mod tap;
 pub mod vnet_hdr;
 
 use std::sync::Arc;
 
-pub use connect::Notices;
 pub use counters::{DirectionCounters, DirectionStats, PortCounters, PortStats};
 pub use tap::{Tap, TapError};
 
 use crate::cli::Netdev;
 use crate::event::EventHandle;
 use crate::netport::FramePort;
+pub use crate::sys::Notices;
 
 /// Why a backend could not be opened: one line that names the option and says what to do.
 #[derive(Debug, thiserror::Error)]

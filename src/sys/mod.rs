@@ -1,1 +1,8 @@
 //! The host's operating system, as far as a user meets it: terminal, signals, and the files behind serial lines.
+
+pub mod chardev;
+mod notices;
+pub mod signals;
+pub mod terminal;
+
+pub use notices::Notices;

@@ -1,9 +1,10 @@
-//! Network backends against the real host: taps, TCP stacks, permissions.
+//! Network backends and the event loop against the real host: taps, TCP stacks, permissions, signals.
 //!
 //! Each test is this program again, in a network namespace of its own (`unshare`), so that nothing of the host
 //! is touched and nothing is left. Without /dev/net/tun or namespaces there is a loud skip.
 
 mod harness;
+mod signals;
 mod tap_errors;
 mod tap_life;
 mod tap_traffic;
@@ -11,5 +12,8 @@ mod tap_traffic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[tap_life::TESTS, tap_traffic::TESTS, tap_errors::TESTS].concat(), tap_life::role)
+    harness::main(
+        &[signals::TESTS, tap_life::TESTS, tap_traffic::TESTS, tap_errors::TESTS].concat(),
+        tap_life::role,
+    )
 }

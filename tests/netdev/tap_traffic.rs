@@ -115,7 +115,9 @@ impl Drop for Namespace {
 
 /// Helper processes of this file.
 pub fn role(name: &str) {
-    assert_eq!(name, "tcp-echo");
+    if name != "tcp-echo" {
+        return crate::signals::role(name);
+    }
     let listener = TcpListener::bind("10.7.0.2:7000").unwrap();
     println!("ready");
     let (mut stream, _) = listener.accept().unwrap();

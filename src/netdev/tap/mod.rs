@@ -24,11 +24,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 pub use error::TapError;
 
-use super::connect::{Entered, Token};
 use super::vnet_hdr::{self, VNET_HDR_LEN};
 use super::{Backend, NetdevError, Notices, PortCounters};
 use crate::cli::{ScriptChoice, TapOptions};
-use crate::event::{EventHandle, FdHandler, Interest, Ready, Registration};
+use crate::event::{Entered, EventHandle, FdHandler, Interest, Ready, Registration, Token};
 use crate::netport::{Delivery, DropReason, Frame, FrameMeta, FramePort, MAX_FRAME, Offloads, PeerSlot};
 
 /// Frames read for one wake-up of the loop thread, so that other files get their turn.

@@ -1,12 +1,11 @@
-//! What backends share: entering an engine from several threads, and telling the user something once.
+//! Entering an engine from several threads without waiting.
 //!
-//! A backend's receive side is entered by the loop thread (the descriptor is readable) and by vCPU threads
-//! (the NIC has room again), and its call of the NIC may come back as a `peer_ready` on the same stack.
-//! [`Token`] makes all of these safe without waiting: who finds it taken leaves word and goes.
+//! An engine that moves data between a descriptor and a device is entered by the loop thread (the descriptor
+//! is ready) and by vCPU threads (the device has room again), and its call of the device may come back on the
+//! same stack. [`Token`] makes all of these safe: who finds it taken leaves word and goes.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Mutex, TryLockError};
 
 /// How often the holder of a token serves others who came meanwhile, before it asks to be called again: a
 /// guest that keeps knocking must not hold the event loop.
@@ -14,14 +13,14 @@ const MAX_ROUNDS: usize = 4;
 
 /// State that one thread at a time works on, and nobody waits for.
 #[derive(Debug, Default)]
-pub(super) struct Token<T> {
+pub struct Token<T> {
     state: Mutex<T>,
     kicked: AtomicBool,
 }
 
 /// How [`Token::enter`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entered {
+pub enum Entered {
     /// All work that was asked for is done, or another thread has been told to do it.
     Done,
     /// There is word of more work; the caller arranges another call.
@@ -29,13 +28,13 @@ pub(super) enum Entered {
 }
 
 impl<T> Token<T> {
-    pub(super) fn new(state: T) -> Self {
+    pub fn new(state: T) -> Self {
         Self { state: Mutex::new(state), kicked: AtomicBool::new(false) }
     }
 
     /// Runs `work` now, or has the present holder run its own work once more. Work must look at the state to
     /// know what to do, since it may be run for somebody else.
-    pub(super) fn enter(&self, mut work: impl FnMut(&mut T)) -> Entered {
+    pub fn enter(&self, mut work: impl FnMut(&mut T)) -> Entered {
         self.kicked.store(true, Ordering::SeqCst);
         for _ in 0..MAX_ROUNDS {
             let mut state = match self.state.try_lock() {
@@ -52,32 +51,6 @@ impl<T> Token<T> {
             }
         }
         Entered::Again
-    }
-}
-
-/// Where one-line remarks for the user go: not errors, but what he should know.
-#[derive(Clone)]
-pub struct Notices(Arc<dyn Fn(&str) + Send + Sync>);
-
-impl fmt::Debug for Notices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Notices")
-    }
-}
-
-impl Notices {
-    /// Remarks are given to `sink`, from any thread.
-    pub fn new(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(sink))
-    }
-
-    /// Remarks are lines on standard error.
-    pub fn stderr() -> Self {
-        Self::new(|line| eprintln!("minivmm: {line}"))
-    }
-
-    pub(super) fn say(&self, line: &str) {
-        (self.0)(line);
     }
 }
 

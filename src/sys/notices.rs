@@ -1,0 +1,31 @@
+//! Remarks for the user that are no errors.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where one-line remarks for the user go: not errors, but what he should know.
+#[derive(Clone)]
+pub struct Notices(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Notices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notices")
+    }
+}
+
+impl Notices {
+    /// Remarks are given to `sink`, from any thread.
+    pub fn new(sink: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Remarks are lines on standard error.
+    pub fn stderr() -> Self {
+        Self::new(|line| eprintln!("minivmm: {line}"))
+    }
+
+    /// Says one line.
+    pub fn say(&self, line: &str) {
+        (self.0)(line);
+    }
+}
