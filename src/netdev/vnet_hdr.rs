@@ -70,29 +70,6 @@ fn tcp_header_end(frame: &[u8], start: usize) -> Option<usize> {
     (len >= TCP_MIN_HEADER && len <= tcp.len()).then_some(start + len)
 }
 
-/// Inserts the checksum that `csum` asks for, where the receiver cannot. False: the request lies outside.
-pub fn finish_csum(frame: &mut [u8], csum: CsumRequest) -> bool {
-    let (start, field) = (usize::from(csum.start), usize::from(csum.start) + usize::from(csum.offset));
-    if field + 2 > frame.len() {
-        return false;
-    }
-    // RFC 1071; the field holds the pseudo-header's sum. A sum of 0 is written as 0xffff, since UDP reads 0 as
-    // "none" (RFC 768).
-    let sum = frame[start..].chunks(2).fold(0u64, |sum, pair| {
-        sum + u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
-    });
-    let mut folded = sum;
-    while folded > 0xffff {
-        folded = (folded & 0xffff) + (folded >> 16);
-    }
-    let value = match !(folded as u16) {
-        0 => 0xffff,
-        value => value,
-    };
-    frame[field..field + 2].copy_from_slice(&value.to_be_bytes());
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -140,21 +117,6 @@ mod tests {
         assert!(decode(&good, &frame[..60]).is_none(), "TCP header cut off");
     }
 
-    #[test]
-    fn a_finished_checksum_verifies() {
-        // UDP 10.0.2.2:1 -> 10.0.2.15:2, 3 bytes; the field holds the pseudo-header's sum.
-        let pseudo = (0x0a00 + 0x0202 + 0x0a00 + 0x020f + 17 + 11) as u16;
-        let mut udp = [0, 1, 0, 2, 0, 11, 0, 0, b'a', b'b', b'c'];
-        udp[6..8].copy_from_slice(&pseudo.to_be_bytes());
-        assert!(finish_csum(&mut udp, CsumRequest { start: 0, offset: 6 }));
-        let mut sum = u32::from(pseudo);
-        for pair in udp.chunks(2) {
-            sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        }
-        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
-        assert!(!finish_csum(&mut udp, CsumRequest { start: 4, offset: 6 }));
-    }
-
     proptest! {
         #[test]
         fn no_header_makes_it_reach_beyond_the_frame(
@@ -163,7 +125,7 @@ mod tests {
         ) {
             if let Some(meta) = decode(&hdr, &frame) {
                 if let Some(csum) = meta.csum {
-                    prop_assert!(finish_csum(&mut frame.clone(), csum));
+                    prop_assert!(usize::from(csum.start) + usize::from(csum.offset) + 2 <= frame.len());
                 }
                 if let Some(gso) = meta.gso {
                     prop_assert!(gso.mss > 0 && usize::from(gso.header_len) <= frame.len());

@@ -67,12 +67,6 @@ pub enum TapError {
         /// "is not open", "is not a tap".
         why: &'static str,
     },
-    /// `fd=` delivers a header that nobody asked for.
-    #[error("fd={fd} was opened without IFF_NO_PI: its frames have a prefix that minivmm does not read")]
-    FdHasPacketInfo {
-        /// The number.
-        fd: i32,
-    },
     /// `vnet_hdr=on` with a tap that has none.
     #[error(
         "vnet_hdr=on, but {what} has no vnet_hdr: leave the option out, or make the tap with IFF_VNET_HDR"

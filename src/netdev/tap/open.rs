@@ -87,9 +87,7 @@ fn adopt(number: i32, options: &TapOptions) -> Result<Opened, TapError> {
     if flags & libc::IFF_TAP == 0 {
         return Err(bad("is not a tap (it is a tun)"));
     }
-    if flags & libc::IFF_NO_PI == 0 {
-        return Err(TapError::FdHasPacketInfo { fd: number });
-    }
+    // Whether IFF_NO_PI was asked for cannot be seen: TUNGETIFF uses its bit for IFF_NOFILTER.
     let vnet = flags & libc::IFF_VNET_HDR != 0;
     if options.vnet_hdr == Some(true) && !vnet {
         return Err(TapError::NoVnetHdr { what: format!("fd={number}") });
