@@ -28,7 +28,9 @@ use super::vnet_hdr::{self, VNET_HDR_LEN};
 use super::{Backend, NetdevError, Notices, PortCounters};
 use crate::cli::{ScriptChoice, TapOptions};
 use crate::event::{Entered, EventHandle, FdHandler, Interest, Ready, Registration, Token};
-use crate::netport::{Delivery, DropReason, Frame, FrameMeta, FramePort, MAX_FRAME, Offloads, PeerSlot};
+use crate::netport::{
+    Delivery, DropReason, Frame, FrameMeta, FramePort, MAX_FRAME, Offloads, PeerSlot, checksum,
+};
 
 /// Frames read for one wake-up of the loop thread, so that other files get their turn.
 const LOOP_BUDGET: usize = 64;
