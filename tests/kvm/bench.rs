@@ -23,6 +23,8 @@ pub const MESSAGE: u32 = 0x504;
 
 /// Where programs are loaded.
 pub const CODE: u64 = 0x1_0000;
+/// Start of what only CPL 0 may touch: all above the first 2 MiB.
+pub const KERNEL: u64 = 0x20_0000;
 /// The long-mode programs' IDT, page tables, GDT and stack.
 const IDT: u64 = 0x3000;
 const GDT: u64 = 0x500;
@@ -153,11 +155,12 @@ impl Bench {
         let put = |at: u64, value: u64| self.ram.write(at, &value.to_le_bytes()).unwrap();
         put(GDT + 0x10, 0x00af_9b00_0000_ffff);
         put(GDT + 0x18, 0x00cf_9300_0000_ffff);
-        put(PML4, (PML4 + 0x1000) | 3);
+        put(PML4, (PML4 + 0x1000) | 7);
         for gib in 0..4 {
-            put(PML4 + 0x1000 + gib * 8, (PML4 + 0x2000 + gib * 0x1000) | 3);
+            put(PML4 + 0x1000 + gib * 8, (PML4 + 0x2000 + gib * 0x1000) | 7);
             for i in 0..512 {
-                put(PML4 + 0x2000 + gib * 0x1000 + i * 8, (gib << 30) | (i << 21) | 0x83);
+                let user = if (gib, i) == (0, 0) { 4 } else { 0 };
+                put(PML4 + 0x2000 + gib * 0x1000 + i * 8, (gib << 30) | (i << 21) | 0x83 | user);
             }
         }
         // LIDT operand for programs: limit 0xfff, base IDT.

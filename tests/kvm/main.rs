@@ -4,7 +4,9 @@
 //! used the tests say `SKIP kvm: reason` and fail, unless MINIVMM_ALLOW_SKIP contains `kvm`.
 
 mod bench;
+mod instructions;
 mod interrupts;
 mod lifecycle;
 mod ports_and_memory;
+mod privilege;
 mod smp;
