@@ -130,6 +130,13 @@ impl<S> Bus<S> {
         self.ranges.write().unwrap_or_else(PoisonError::into_inner).retain(|r| r.id != id);
     }
 
+    /// Removes every range: the end of the machine. Devices that move ranges hold the bus, and the bus holds
+    /// them; this lets both go.
+    pub fn clear(&self) {
+        let ranges = std::mem::take(&mut *self.ranges.write().unwrap_or_else(PoisonError::into_inner));
+        drop(ranges);
+    }
+
     /// Reads at `addr`; all-ones where nothing answers.
     pub fn read(&self, addr: u64, access: &Access<'_>) -> u64 {
         let answer = self.find(addr, access).and_then(|(dev, offset)| dev.read(offset, access).ok());

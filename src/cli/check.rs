@@ -45,6 +45,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         serials: draft.serials,
         no_reboot: draft.no_reboot,
         timeout: draft.timeout,
+        result: draft.result,
         machine: draft.machine,
         fw_cfg: draft.fw_cfg,
         warnings,

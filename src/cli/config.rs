@@ -48,6 +48,8 @@ pub struct Config {
     pub no_reboot: bool,
     /// `-timeout`: wall time after which the run ends with status 124; never zero.
     pub timeout: Option<Duration>,
+    /// `-result`: where a JSON object about the run goes.
+    pub result: Option<PathBuf>,
     /// `-machine`.
     pub machine: MachineConfig,
     /// `-fw_cfg`, in the order given; names are unique.

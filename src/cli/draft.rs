@@ -35,6 +35,7 @@ pub(super) struct Draft {
     pub(super) serials: Vec<Serial>,
     pub(super) no_reboot: bool,
     pub(super) timeout: Option<Duration>,
+    pub(super) result: Option<PathBuf>,
     pub(super) machine: MachineConfig,
     pub(super) fw_cfg: Vec<FwCfgFile>,
 }
@@ -73,6 +74,7 @@ impl Default for Draft {
             serials: Vec::new(),
             no_reboot: false,
             timeout: None,
+            result: None,
             machine: MachineConfig::default(),
             fw_cfg: Vec::new(),
         }

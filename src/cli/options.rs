@@ -132,6 +132,13 @@ pub(super) static OPTIONS: &[Spec] = &[
     ),
     option("no-reboot", "", Group::Run, "a reset of the guest ends the run", Apply::Flag(set_no_reboot)),
     option("timeout", "TIME", Group::Run, "end the run after 90, 1m30s or 500ms", Apply::Text(set_timeout)),
+    option(
+        "result",
+        "FILE",
+        Group::Run,
+        "how the run ended and its counters, as JSON; SIGUSR1 writes it at once",
+        Apply::Path(set_result),
+    ),
     alias(option("help", "", Group::Help, "this text", Apply::Flag(print_help)), &["h"]),
     option("version", "", Group::Help, "the version", Apply::Flag(print_version)),
 ];
@@ -332,6 +339,10 @@ fn set_timeout(draft: &mut Draft, context: &Context, text: &str) -> Result<Optio
     }
     draft.timeout = Some(timeout);
     Ok(None)
+}
+
+fn set_result(draft: &mut Draft, path: PathBuf) {
+    draft.result = Some(path);
 }
 
 fn print_help(_: &mut Draft) -> Option<Command> {

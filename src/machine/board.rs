@@ -132,6 +132,11 @@ impl Board {
         Ok(())
     }
 
+    /// How many serial ports there are.
+    pub fn serial_ports(&self) -> usize {
+        self.serial.len()
+    }
+
     /// Adds `-device isa-debug-exit`.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use crate::bus::BusError;
 use crate::chipset::FwCfgError;
 use crate::event::EventError;
 use crate::memory::MemoryError;
+use crate::netdev::NetdevError;
 use crate::pci::{NoRoom, PciError};
+use crate::sys::chardev::CharError;
 
 /// Why a machine could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,15 @@ pub enum SetupError {
     /// The event loop or one of its timers.
     #[error(transparent)]
     Event(#[from] EventError),
+    /// A network backend.
+    #[error(transparent)]
+    Netdev(#[from] NetdevError),
+    /// A serial port's host side.
+    #[error(transparent)]
+    Serial(#[from] CharError),
+    /// More devices than slots.
+    #[error("all PCI slots are taken: remove a -device")]
+    NoSlot,
     /// A file of the user's.
     #[error("{option} {path}: {source}")]
     File {

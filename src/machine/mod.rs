@@ -1,10 +1,256 @@
 //! The machine: assembly and wiring of accelerator, buses, chips, PCI, NICs and network backends.
+//!
+//! `main` calls [`Machine::new`], which does everything that can fail, then [`Machine::run`]. The only module
+//! that knows `accel`, `netdev` and `nic` together; it contains wiring and no behaviour of devices.
 
+mod accel_choice;
 pub mod board;
 pub mod error;
 pub mod exit_code;
 pub mod exits;
 pub mod lifecycle;
+mod nics;
 pub mod pc;
+mod report;
+mod serial;
 pub mod vcpu_thread;
 pub mod watch;
+
+pub use accel_choice::help as accel_help;
+pub use error::SetupError;
+pub use exit_code::EndReason;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::accel::Vm;
+use crate::boot::acpi::{self, IntxRoute, TableConfig};
+use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
+use crate::chipset::{FwCfgFile, PowerSink};
+use crate::cli::{Config, Device, FwCfgSource};
+use crate::event::{EventHandle, EventLoop};
+use crate::memory::GuestRam;
+use crate::netdev::Netdevs;
+use crate::sys::Notices;
+use crate::sys::signals::Signals;
+use crate::time::MonotonicClock;
+
+use board::{Board, InterruptInputs, Surroundings};
+use exits::Buses;
+use lifecycle::{Lifecycle, Next};
+use nics::Nic;
+use report::Reporter;
+
+/// A machine, set up and ready to run.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    image: BootImage,
+    tables: TableConfig,
+    ram: GuestRam,
+    vm: Arc<dyn Vm>,
+    board: Board,
+    reporter: Arc<Reporter>,
+    bus: Arc<Buses>,
+    life: Lifecycle,
+    _signals: Signals,
+    _event_loop: EventLoop,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Machine {
+    /// Reads the files, opens the accelerator and the backends, wires everything. No guest code runs yet.
+    ///
+    /// # Errors
+    /// [`SetupError`]: one line for the user; nothing is left behind.
+    pub fn new(config: Config, notices: Notices) -> Result<Self, SetupError> {
+        let started = Instant::now();
+        let image = boot::prepare(&boot_config(&config))?;
+        let files = fw_cfg_files(&config)?;
+        let chosen = accel_choice::choose(&config.accel)?;
+        chosen.note.iter().for_each(|note| notices.say(note));
+        let ram = GuestRam::new(&pc::ram_layout(config.memory))?;
+        let vm = chosen.accel.create_vm(&ram, config.smp)?;
+        let (event_loop, events) = EventLoop::start()?;
+        let netdevs = Netdevs::open(&config.netdevs, &events, &notices)?;
+        let life = Lifecycle::default();
+        let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
+        let power: Arc<dyn PowerSink> = Arc::new(life.clone());
+        let around = Surroundings {
+            buses: &buses,
+            inputs: &inputs,
+            ram: &ram,
+            events: &events,
+            clock: &MonotonicClock::new(),
+            power: &power,
+        };
+        let mut board = Board::new(around, files)?;
+        serial::add(&config.serials, &mut board, &around, &life, &notices)?;
+        let nics = add_devices(&config.devices, &board, &around, &vm, &netdevs)?;
+        board.pci.program_bars()?;
+        let tables = table_config(&config, &board);
+        let bus: Arc<Buses> = Arc::new(buses);
+        let spawn = |id| vcpu_thread::spawn(id, vm.clone(), life.clone(), bus.clone());
+        let threads = (0..config.smp).map(spawn).collect::<Result<_, _>>()?;
+        let reporter = Arc::new(Reporter {
+            path: config.result.clone(),
+            accel: chosen.accel.name(),
+            started,
+            netdevs,
+            nics,
+            notices,
+        });
+        let signals = watch_signals(&events, &life, &reporter)?;
+        let machine = Self {
+            config,
+            image,
+            tables,
+            ram,
+            vm,
+            board,
+            reporter,
+            bus,
+            life,
+            _signals: signals,
+            _event_loop: event_loop,
+            threads,
+        };
+        Ok(machine)
+    }
+
+    /// Runs the guest until something ends it.
+    pub fn run(mut self) -> EndReason {
+        let deadline = self.config.timeout.map(|length| (self.reporter.started + length, length));
+        let reason = loop {
+            if let Err(error) = self.start() {
+                break EndReason::Internal(error.to_string());
+            }
+            match self.life.next(self.config.no_reboot, deadline) {
+                Next::End(reason) => break reason,
+                Next::Reset => self.life.stop(),
+            }
+            if let Err(error) = self.reset() {
+                break EndReason::Internal(error.to_string());
+            }
+        };
+        self.stop();
+        self.reporter.write(Some(&reason));
+        reason
+    }
+
+    fn start(&self) -> Result<(), SetupError> {
+        acpi::write(&self.ram, &self.tables)?;
+        mptable::write(&self.ram, &self.tables)?;
+        let entry = self.image.load(&self.ram)?;
+        self.life.start(entry);
+        Ok(())
+    }
+
+    fn reset(&self) -> Result<(), SetupError> {
+        self.board.reset()?;
+        self.vm.reset()?;
+        self.ram.clear();
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.life.stop();
+        self.life.finish();
+        for thread in self.threads.drain(..) {
+            // A panic in the thread was turned into the reason of the end already.
+            thread.join().unwrap_or_default();
+        }
+        self.bus.pio.clear();
+        self.bus.mmio.clear();
+    }
+}
+
+/// Puts the devices on the board, those with an address of their own first.
+fn add_devices(
+    devices: &[Device],
+    board: &Board,
+    around: &Surroundings<'_>,
+    vm: &Arc<dyn Vm>,
+    netdevs: &Netdevs,
+) -> Result<Vec<Nic>, SetupError> {
+    let mut taken: Vec<u8> = pc::RESERVED_SLOTS.to_vec();
+    let addressed = devices.iter().filter_map(|device| match device {
+        Device::E1000(options) => options.addr.map(|a| a.slot),
+        Device::IsaDebugExit(_) => None,
+    });
+    taken.extend(addressed);
+    let mut nics = Vec::new();
+    for device in devices {
+        match device {
+            Device::IsaDebugExit(options) => board.add_debug_exit(around, options)?,
+            Device::E1000(options) => {
+                let free = || (1..pc::ISA_BRIDGE_SLOT).find(|slot| !taken.contains(slot));
+                let slot = options.addr.map(|a| a.slot).or_else(free).ok_or(SetupError::NoSlot)?;
+                taken.push(slot);
+                nics.push(Nic::new(options, slot, around, board, vm.clone(), netdevs)?);
+            }
+        }
+    }
+    Ok(nics)
+}
+
+/// SIGINT, SIGTERM and SIGHUP end the run in order; SIGUSR1 writes `-result`.
+fn watch_signals(
+    events: &EventHandle,
+    life: &Lifecycle,
+    reporter: &Arc<Reporter>,
+) -> Result<Signals, SetupError> {
+    let (life, reporter) = (life.clone(), Arc::downgrade(reporter));
+    let on_end = move |signal| life.end(EndReason::Signal(signal));
+    let on_report = move || {
+        if let Some(reporter) = reporter.upgrade() {
+            reporter.write(None);
+        }
+    };
+    Ok(Signals::watch(events, on_end, on_report)?)
+}
+
+/// What ACPI and MP tables tell: what is on the board.
+fn table_config(config: &Config, board: &Board) -> TableConfig {
+    let map = pc::pci_map(pc::HIGH_RAM_BASE);
+    let route = |(slot, pin, gsi)| IntxRoute { slot, pin, gsi };
+    TableConfig {
+        cpus: config.smp as u8,
+        pci_io: map.io,
+        pci_mem: map.mem,
+        routes: board.pci.interrupt_pins().into_iter().map(route).collect(),
+        serial: board.serial_ports(),
+        i8042: true,
+        fw_cfg: true,
+        pvpanic: true,
+    }
+}
+
+fn boot_config(config: &Config) -> BootConfig {
+    BootConfig {
+        kernel: config.kernel.clone(),
+        initrd: config.initrd.clone(),
+        target: BootTarget {
+            cmdline: config.append.clone(),
+            unpack: config.machine.kernel_unpack,
+            ram_bytes: config.memory,
+            rsdp: pc::ACPI_BASE,
+        },
+    }
+}
+
+fn fw_cfg_files(config: &Config) -> Result<Vec<FwCfgFile>, SetupError> {
+    let read = |file: &crate::cli::FwCfgFile| {
+        let content = match &file.source {
+            FwCfgSource::String(text) => text.as_bytes().to_vec(),
+            FwCfgSource::File(path) => std::fs::read(path).map_err(|source| SetupError::File {
+                option: "-fw_cfg",
+                path: path.display().to_string(),
+                source,
+            })?,
+        };
+        Ok(FwCfgFile { name: file.name.clone(), content: content.into() })
+    };
+    config.fw_cfg.iter().map(read).collect()
+}

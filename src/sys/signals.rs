@@ -6,7 +6,7 @@
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -22,6 +22,7 @@ pub struct Signals {
 struct Handler {
     delivery: Mutex<Delivery>,
     on_end: Box<dyn Fn(i32) + Send + Sync>,
+    on_report: Box<dyn Fn() + Send + Sync>,
 }
 
 struct Delivery {
@@ -30,21 +31,24 @@ struct Delivery {
 }
 
 impl Signals {
-    /// Calls `on_end` on the loop thread with the number of the first SIGINT, SIGTERM, SIGHUP or SIGQUIT.
+    /// Calls `on_end` on the loop thread with the number of the first SIGINT, SIGTERM, SIGHUP or SIGQUIT, and
+    /// `on_report` at each SIGUSR1.
     ///
     /// # Errors
     /// [`EventError::Watch`] when the host is out of descriptors.
     pub fn watch(
         events: &EventHandle,
         on_end: impl Fn(i32) + Send + Sync + 'static,
+        on_report: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, EventError> {
         let (read, write) = UnixStream::pair().map_err(EventError::Watch)?;
         let watched = Arc::new(read.try_clone().map_err(EventError::Watch)?);
-        let numbers = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCONT];
+        let numbers = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCONT, SIGUSR1];
         let signals =
             SignalDelivery::with_pipe(read, write, SignalOnly, numbers).map_err(EventError::Watch)?;
         let delivery = Mutex::new(Delivery { signals, ending: false });
-        let handler = Arc::new(Handler { delivery, on_end: Box::new(on_end) });
+        let handler =
+            Arc::new(Handler { delivery, on_end: Box::new(on_end), on_report: Box::new(on_report) });
         Ok(Self { _registration: events.watch(watched, Interest::READ, handler)? })
     }
 }
@@ -56,6 +60,8 @@ impl FdHandler for Handler {
         for signal in pending {
             if signal == SIGCONT {
                 terminal::continued();
+            } else if signal == SIGUSR1 {
+                (self.on_report)();
             } else if std::mem::replace(&mut delivery.ending, true) {
                 terminal::restore();
                 end_now(signal);

@@ -46,6 +46,7 @@ fn the_bare_line_has_the_defaults() {
             nographic: false,
             serials: vec![Serial::Stdio],
             no_reboot: false,
+            result: None,
             timeout: None,
             machine: MachineConfig { kernel_unpack: KernelUnpack::Host },
             fw_cfg: vec![],

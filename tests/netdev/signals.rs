@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
 pub fn role(name: &str) {
     let (event_loop, events) = EventLoop::start().unwrap();
     let (sender, ended) = mpsc::channel();
-    let _signals = Signals::watch(&events, move |signal| sender.send(signal).unwrap()).unwrap();
+    let _signals = Signals::watch(&events, move |signal| sender.send(signal).unwrap(), || ()).unwrap();
     println!("ready");
     let signal = ended.recv().unwrap();
     match name {

@@ -7,7 +7,7 @@ use super::regs::Regs;
 use super::spec::{FCS_LEN, reg};
 
 /// The machine's counters of one NIC since it was made. Octets are without FCS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Wire frames sent to the peer (not those looped back).
     pub tx_frames: u64,
