@@ -241,7 +241,7 @@ impl HostPage {
             match *data {
                 [a, b] => self.write(offset, u16::from_le_bytes([a, b])),
                 [a, b, c, d] => self.write(offset, u32::from_le_bytes([a, b, c, d])),
-                _ if data.len() % 8 == 0 => {
+                _ if data.len().is_multiple_of(8) => {
                     for (i, q) in data.chunks_exact(8).enumerate() {
                         let mut w = [0; 8];
                         w.copy_from_slice(q);

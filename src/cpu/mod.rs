@@ -8,6 +8,7 @@
 //! op.rs         the decoded form                   decode.rs     bytes -> op, and what an instruction needs
 //! segments.rs   descriptors, far transfers         interrupts.rs delivery through the IDT
 //! exec/         handlers, one file per family      assist.rs     exactly one instruction (for accel/kvm)
+//! cpuid.rs      the CPUID model of accel/soft
 //! code_pages.rs which pages hold decoded code      run.rs        whole machines, by cached blocks (for accel/soft)
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 pub mod assist;
 pub mod code_pages;
+pub mod cpuid;
 pub mod decode;
 pub mod exceptions;
 mod exec;

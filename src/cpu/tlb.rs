@@ -104,7 +104,7 @@ impl Tlb {
 
     #[inline(always)]
     fn entry(&self, set: usize, address: u64) -> &Entry {
-        &self.entries[(set | (address >> 12) as usize % WAYS) % ENTRIES]
+        &self.entries[(set | ((address >> 12) as usize % WAYS)) % ENTRIES]
     }
 }
 
@@ -412,7 +412,7 @@ impl Cpu {
         let page = m.ram(frame);
         let tag = self.tlb.tag(a);
         let direct = tag | if page.is_some() { 0 } else { SLOW };
-        let index = (self.tlb.set | (a >> 12) as usize % WAYS) % ENTRIES;
+        let index = (self.tlb.set | ((a >> 12) as usize % WAYS)) % ENTRIES;
         let e = &mut self.tlb.entries[index];
         let same = [e.read, e.write, e.fetch].iter().any(|&t| t != NO_TAG && t & !SLOW == tag)
             && e.physical & !OFFSET == frame;

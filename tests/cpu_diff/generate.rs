@@ -111,7 +111,7 @@ fn bytes(rng: &mut Rng) -> [u8; 15] {
             push(0xc5);
         } else {
             push(0xc4);
-            push(rng.next() as u8 & 0xe0 | 1 + rng.below(3) as u8);
+            push((rng.next() as u8 & 0xe0) + 1 + rng.below(3) as u8);
         }
         return b;
     }

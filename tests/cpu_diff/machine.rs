@@ -35,13 +35,13 @@ impl GuestMachine {
         // PML4 -> PDPT -> PD -> PT, for the 2 MiB around CODE.
         let index = |shift: u32| (CODE >> shift & 511) as usize;
         for (level, shift) in [39, 30, 21].into_iter().enumerate() {
-            m.entry(TABLES + level, index(shift), (TABLES + level + 1) as u64 * 4096 | 0x67);
+            m.entry(TABLES + level, index(shift), (TABLES + level + 1) as u64 * 4096 + 0x67);
         }
         let page = |a: u64| (a >> 12 & 511) as usize;
-        m.entry(TABLES + 3, page(CODE), CODE_PAGE as u64 * 4096 | 0x67);
-        m.entry(TABLES + 3, page(DATA), DATA_PAGE as u64 * 4096 | 0x67);
-        m.entry(TABLES + 3, page(DATA) + 1, (DATA_PAGE + 1) as u64 * 4096 | 0x67);
-        m.entry(TABLES + 3, page(READ_ONLY), READ_ONLY_PAGE as u64 * 4096 | 0x65);
+        m.entry(TABLES + 3, page(CODE), CODE_PAGE as u64 * 4096 + 0x67);
+        m.entry(TABLES + 3, page(DATA), DATA_PAGE as u64 * 4096 + 0x67);
+        m.entry(TABLES + 3, page(DATA) + 1, (DATA_PAGE + 1) as u64 * 4096 + 0x67);
+        m.entry(TABLES + 3, page(READ_ONLY), READ_ONLY_PAGE as u64 * 4096 + 0x65);
         m
     }
 

@@ -10,12 +10,14 @@ mod control;
 mod data;
 mod far;
 mod logic;
+mod mmx;
 mod native;
 mod shift;
 mod sse;
 mod stack;
 mod string;
 mod system;
+mod text;
 mod vmove;
 mod x87;
 mod xstate;
@@ -68,6 +70,8 @@ pub(super) fn handler<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) ->
         .or_else(|| system::lower(i, s, op))
         .or_else(|| xstate::lower(i, s, op))
         .or_else(|| x87::lower(i, s, op))
+        .or_else(|| mmx::lower(i, s, op))
+        .or_else(|| text::lower(i, s, op))
         .or_else(|| vmove::lower(i, s, op))
         .or_else(|| avx::lower(i, s, op))
         .or_else(|| sse::lower(i, s, op))

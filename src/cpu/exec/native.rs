@@ -160,7 +160,7 @@ const IMMEDIATES: [(u8, u8, u8); 26] = [
 impl Stub {
     /// An opcode of map 0F with a mandatory prefix (0 none, 1 66, 2 F3, 3 F2).
     pub fn map_0f(prefix: u8, opcode: u8) -> Stub {
-        Stub((row::MAP_0F + prefix as u16 & 3) << 8 | opcode as u16)
+        Stub((row::MAP_0F + (prefix as u16 & 3)) << 8 | opcode as u16)
     }
 
     /// An opcode of map 0F38; prefix 0 or 1.

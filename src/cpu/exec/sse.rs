@@ -313,7 +313,7 @@ fn widening(e: &Encoding) -> Option<u64> {
 }
 
 fn narrowing(e: &Encoding) -> bool {
-    matches!((e.map, e.prefix, e.opcode), (1, 1, 0x5a) | (1, 1..=3, 0xe6)) && !(e.prefix == 2)
+    matches!((e.map, e.prefix, e.opcode), (1, 1, 0x5a) | (1, 1 | 3, 0xe6))
 }
 
 fn shift_by_register(e: &Encoding) -> bool {
@@ -325,7 +325,7 @@ pub(super) fn host_has(i: &Instruction) -> bool {
     use iced_x86::CpuidFeature as F;
     use std::arch::is_x86_feature_detected as has;
     i.cpuid_features().iter().all(|f| match f {
-        F::SSE | F::SSE2 | F::FPU | F::FPU287 | F::FPU387 => true,
+        F::MMX | F::SSE | F::SSE2 | F::FPU | F::FPU287 | F::FPU387 => true,
         F::SSE3 => has!("sse3"),
         F::SSSE3 => has!("ssse3"),
         F::SSE4_1 => has!("sse4.1"),

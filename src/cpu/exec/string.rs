@@ -99,10 +99,10 @@ fn repeat<M: Machine>(
 
 fn movs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.clear_upper_halves(op, &[gpr::RSI, gpr::RDI]);
-    if op.aux != 0 {
-        if let Some(done) = movs_bulk::<M, T>(c, m, op)? {
-            return done;
-        }
+    if op.aux != 0
+        && let Some(done) = movs_bulk::<M, T>(c, m, op)?
+    {
+        return done;
     }
     repeat(c, m, op, |c, m, op| {
         let from = c.string_at(op, gpr::RSI, T::SIZE)?;
@@ -117,10 +117,10 @@ fn movs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 
 fn stos<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.clear_upper_halves(op, &[gpr::RDI]);
-    if op.aux != 0 {
-        if let Some(done) = stos_bulk::<M, T>(c, m, op)? {
-            return done;
-        }
+    if op.aux != 0
+        && let Some(done) = stos_bulk::<M, T>(c, m, op)?
+    {
+        return done;
     }
     repeat(c, m, op, |c, m, op| {
         let v = c.get::<T>(0);
