@@ -167,7 +167,7 @@ fn pmovmskb<M: Machine>(c: &mut Cpu, _: &mut M, op: &Op<M>) -> Flow {
 /// MASKMOVQ.
 fn maskmovq<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.need_mmx()?;
-    let at = c.linear(op.seg, c.state.gpr[gpr::RDI], 8)?;
+    let at = c.linear(op.seg, c.state.gpr[gpr::RDI] & c.address_mask(op), 8)?;
     let (data, mask) = (c.mm(op.r[1]).to_le_bytes(), c.mm(op.r[2]).to_le_bytes());
     c.before_mmx_store();
     if mask.iter().any(|b| b & 0x80 != 0) {

@@ -16,7 +16,7 @@ const REP: u16 = 1;
 const REPNE: u16 = 2;
 
 impl Cpu {
-    fn address_mask<M>(&self, op: &Op<M>) -> u64 {
+    pub(super) fn address_mask<M>(&self, op: &Op<M>) -> u64 {
         match op.mf & (mf::ADDR32 | mf::ADDR16) {
             mf::ADDR16 => 0xffff,
             mf::ADDR32 => 0xffff_ffff,

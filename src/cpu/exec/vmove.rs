@@ -216,7 +216,7 @@ fn insert<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 /// MASKMOVDQU: bytes whose mask byte is negative go to DS:RDI.
 fn maskmovdqu<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.need_vector(vex(op))?;
-    let at = c.linear(op.seg, c.state.gpr[gpr::RDI], 16)?;
+    let at = c.linear(op.seg, c.state.gpr[gpr::RDI] & c.address_mask(op), 16)?;
     let (data, mask) = (c.xmm(op.r[1]), c.xmm(op.r[2]));
     let part = |v: Xmm, n: u64| (v[n as usize / 8] >> (8 * (n % 8))) as u8;
     let chosen = (0..16u64).filter(|&n| part(mask, n) & 0x80 != 0);
