@@ -97,8 +97,18 @@ impl Tap {
         events: &EventHandle,
         notices: &Notices,
     ) -> Result<Arc<Self>, NetdevError> {
-        let failed = |error| NetdevError::Tap { id: options.id.clone(), error };
-        let opened = open::open(options, notices).map_err(failed)?;
+        open::open(options, notices)
+            .and_then(|opened| Self::on(opened, options, events, notices))
+            .map_err(|error| NetdevError::Tap { id: options.id.clone(), error })
+    }
+
+    /// Starts to read an open tap.
+    fn on(
+        opened: open::Opened,
+        options: &TapOptions,
+        events: &EventHandle,
+        notices: &Notices,
+    ) -> Result<Arc<Self>, TapError> {
         let tap = Arc::new_cyclic(|this| Self {
             id: options.id.clone(),
             ifname: opened.name,
@@ -127,7 +137,7 @@ impl Tap {
             gone: AtomicBool::new(false),
         });
         let handler = Arc::new(Arc::downgrade(&tap));
-        let watch = events.watch(tap.fd.clone(), Interest::NONE, handler).map_err(|e| failed(e.into()))?;
+        let watch = events.watch(tap.fd.clone(), Interest::NONE, handler)?;
         tap.registration.get_or_init(|| watch);
         tap.want(|interest| interest.readable = true);
         Ok(tap)
@@ -200,21 +210,22 @@ impl Tap {
 
     /// Takes the frame just read into `kept`, with what the peer cannot do done here; drops what is malformed.
     fn keep(&self, rx: &mut Rx, end: usize, accepted: Offloads) {
-        let drop_for = |why, frame: &[u8]| {
-            self.counters.to_peer.count(&Frame::whole(frame), Delivery::Dropped(why));
+        let drop_for = |why, head: &[u8], meta| {
+            self.counters.to_peer.count(&Frame { head, body: &[], meta }, Delivery::Dropped(why));
         };
+        let none = FrameMeta::default();
         if end < self.header + MIN_FRAME {
-            return drop_for(DropReason::BadLength, &[]);
+            return drop_for(DropReason::BadLength, &[], none);
         }
         let (header, frame) = rx.buffer[..end].split_at_mut(self.header);
         let meta = match header.first_chunk::<VNET_HDR_LEN>() {
             Some(header) => vnet_hdr::decode(header, frame),
-            None => Some(FrameMeta::default()),
+            None => Some(none),
         };
-        let Some(mut meta) = meta else { return drop_for(DropReason::BadMeta, frame) };
+        let Some(mut meta) = meta else { return drop_for(DropReason::BadMeta, frame, none) };
         if meta.gso.is_some_and(|gso| !accepted.cuts(gso.kind)) {
             // Queued before the peer changed its mind; TCP sends it again.
-            return drop_for(DropReason::BadMeta, frame);
+            return drop_for(DropReason::BadMeta, frame, meta);
         }
         if let Some(csum) = meta.csum.filter(|_| !accepted.csum && meta.gso.is_none()) {
             let start = usize::from(csum.start);
@@ -384,3 +395,6 @@ impl Drop for Tap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
