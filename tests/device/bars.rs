@@ -3,7 +3,7 @@
 use minivmm::bus::{Access, AccessError, Width};
 use minivmm::nic::e1000::spec::{cause, ctrl, reg};
 use minivmm::nic::e1000::testing::{MAC, TestNic};
-use minivmm::nic::e1000::{BAR_IO, BAR_MMIO};
+use minivmm::nic::e1000::{BAR_IO, BAR_MMIO, Config, Model};
 use minivmm::pci::{BarKind, Function};
 
 #[test]
@@ -105,4 +105,18 @@ fn bus_reset_clears_the_kept_registers_too() {
     bench.nic.bus_reset();
     assert_eq!((bench.read(reg::RDBAL), bench.read(reg::MTA)), (0, 0));
     assert_eq!(bench.phy_read(16), 0x0360);
+}
+
+#[test]
+fn the_other_models_have_their_own_ids() {
+    for (model, device, phy) in [
+        (Model::I82540Em, 0x100e, 0x0c20),
+        (Model::I82545Em, 0x100f, 0x0c20),
+        (Model::I82544Gc, 0x100c, 0x0c30),
+    ] {
+        let bench = TestNic::new(Config { model, ..Config::new(MAC) });
+        assert_eq!(bench.nic.identity().device, device);
+        assert_eq!((bench.phy_read(2), bench.phy_read(3)), (0x0141, phy));
+        assert_eq!(bench.nic.eeprom_words()[0x0d], device);
+    }
 }

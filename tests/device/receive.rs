@@ -347,3 +347,69 @@ fn a_ring_without_length_keeps_using_its_one_descriptor() {
         assert_eq!(bench.read(reg::ICR) & cause::RXO, cause::RXO);
     }
 }
+
+#[test]
+fn who_waits_is_woken_when_receiver_or_link_go_off_so_that_stale_frames_are_dropped() {
+    for off in [|b: &TestNic| b.write(reg::RCTL, 0), |b: &TestNic| b.nic.set_link(false)] {
+        let mut bench = TestNic::default();
+        bench.start_rx(8, 0);
+        bench.write(reg::RDT, 0);
+        assert_eq!(bench.inject(&frame_to(MAC, 60)), Delivery::Full);
+        off(&bench);
+        assert_eq!(bench.peer.readies(), 1);
+        assert_eq!(bench.inject(&frame_to(MAC, 60)), Delivery::Dropped(DropReason::LinkDown));
+    }
+}
+
+#[test]
+fn a_frame_that_was_being_cut_does_not_survive_a_reset() {
+    let mut bench = TestNic::default();
+    bench.start_rx(8, 0);
+    let (frame, meta) = gso_frame(20 * 1448);
+    assert_eq!(bench.nic.deliver(&Frame { head: &frame, body: &[], meta }), Delivery::Taken);
+    bench.io_write(reg::CTRL, ctrl::RST);
+    bench.start_rx(8, 0);
+    assert!(bench.receive().is_none());
+    assert_eq!(bench.inject(&frame_to(MAC, 60)), Delivery::Taken);
+    assert_eq!(bench.receive().unwrap().bytes.len(), 64);
+}
+
+#[test]
+fn frames_in_pieces_of_another_guests_memory_are_put_together() {
+    let mut bench = TestNic::default();
+    bench.start_rx(8, rctl::SECRC);
+    let frame = frame_to(MAC, 900);
+    bench.poke(0x10_0000, &frame);
+    let dma = bench.dma.clone();
+    let body = [dma.slice(0x10_0000 + 64, 400).unwrap(), dma.slice(0x10_0000 + 464, 436).unwrap()];
+    let pieces = Frame { head: &frame[..64], body: &body, meta: FrameMeta::default() };
+    assert_eq!(bench.nic.deliver(&pieces), Delivery::Taken);
+    assert_eq!(bench.receive().unwrap().bytes, frame);
+}
+
+#[test]
+fn the_packet_checksum_sums_what_is_stored_from_pcss_on() {
+    let plain = |bytes: &[u8]| {
+        let mut sum = minivmm::netport::checksum::Sum::default();
+        sum.add(bytes);
+        sum.folded()
+    };
+    let mut tagged = frame_to(MAC, 101);
+    tagged.splice(12..12, [0x81, 0x00, 0x20, 0x64]);
+    for strip_fcs in [0, rctl::SECRC] {
+        for strip_tag in [0, ctrl::VME] {
+            for start in [0, 3, 11, 12, 13, 40] {
+                let mut bench = TestNic::default();
+                bench.start_rx(8, strip_fcs);
+                bench.write(reg::CTRL, bench.read(reg::CTRL) | strip_tag);
+                bench.write(reg::RXCSUM, start);
+                bench.inject(&tagged);
+                let got = bench.receive().unwrap();
+                let expected = plain(&got.bytes[start as usize..]);
+                let same =
+                    got.checksum == expected || (got.checksum ^ expected) == 0xffff && expected % 0xffff == 0;
+                assert!(same, "{strip_fcs:#x} {strip_tag:#x} {start}: {:#x} {expected:#x}", got.checksum);
+            }
+        }
+    }
+}

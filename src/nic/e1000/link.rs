@@ -53,8 +53,9 @@ impl Regs {
             self.link_up = up;
             effects.raise |= cause::LSC;
             effects.link = Some(up);
+            effects.tx_kick |= up;
+            // Down as well: what waits for descriptors is to be dropped then.
+            effects.rx_wake = true;
         }
-        effects.tx_kick |= up;
-        effects.rx_wake |= up;
     }
 }

@@ -271,20 +271,23 @@ impl E1000 {
 
     /// The receive ring may have room for those who were told to wait.
     fn wake_receiver(&self) {
-        let waited = std::mem::take(&mut self.regs().rx_waiting);
-        if !waited {
-            return;
+        if std::mem::take(&mut self.regs().rx_waiting) {
+            self.run_receiver(true);
         }
-        match self.rx.enter(|rx| rx.run(self), || ()) {
-            // `run` waits again if a frame of its own still lacks room.
-            Entered::Settled if !self.regs().rx_waiting => self.port.ready(),
-            Entered::Settled => {}
+    }
+
+    /// Runs the receive ring, unless somebody else does, and tells the peer if it `waited` and there is room.
+    fn run_receiver(&self, waited: bool) {
+        let entered = self.rx.enter(|rx| rx.run(self), || ());
+        if entered == Entered::Unfinished {
+            self.finish_later();
+        }
+        if waited && entered != Entered::Settled {
             // Whoever is inside asks for another look when it leaves.
-            Entered::Elsewhere => self.regs().rx_waiting = true,
-            Entered::Unfinished => {
-                self.regs().rx_waiting = true;
-                self.finish_later();
-            }
+            self.regs().rx_waiting = true;
+        } else if waited && !self.regs().rx_waiting {
+            // `run` waits again if a frame of its own still lacks room.
+            self.port.ready();
         }
     }
 
@@ -302,8 +305,8 @@ impl E1000 {
                 }
                 Watch::Pause => self.kick_transmitter(),
                 Watch::Work => {
-                    self.wake_receiver();
-                    self.drain_loopback();
+                    let waited = std::mem::take(&mut self.regs().rx_waiting);
+                    self.run_receiver(waited);
                     self.kick_transmitter();
                 }
             }

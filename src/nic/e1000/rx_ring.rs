@@ -108,6 +108,7 @@ impl RxEngine {
             let whole = WireFrame { head: &frame, payload: &[], checksums_good: false };
             if place(nic, &mut self.filled, &whole, Path::Loopback) == Placed::NoRoom {
                 nic.regs().overrun();
+                nic.interrupts().raise(cause::RXO);
             }
             budget = budget.saturating_sub(1);
             if budget == 0 {
@@ -189,7 +190,7 @@ fn place(nic: &E1000, filled: &mut Vec<(u64, u16)>, frame: &WireFrame<'_>, sourc
         Ok(plan) => plan,
         Err(placed) => return placed,
     };
-    let fcs = frame.fcs();
+    let fcs = if plan.keep_fcs { frame.fcs() } else { [0; FCS_LEN] };
     match scatter(nic.dma(), &plan, frame, &fcs, filled) {
         Scattered::Done => {}
         Scattered::TooFew => return nic.regs().no_room(&plan),
