@@ -26,6 +26,25 @@ const ENTRY_64: u64 = 0x200;
 /// Oldest protocol with a command line pointer and a kernel at 1 MiB (Linux 2.4).
 const OLDEST: u16 = 0x0202;
 
+/// Linux no longer appends a checksum from this release on.
+const LAST_SUMMED: (u32, u32) = (6, 15);
+
+/// "6.12.9-amd64" is (6, 12).
+fn numbers(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Whether the PE header that EFI kernels carry names a signature (PE/COFF, data directory 4 of PE32+).
+fn is_signed(file: &[u8]) -> bool {
+    const PE_OFFSET_AT: usize = 0x3c;
+    const CERTIFICATE_SIZE_AT: usize = 24 + 112 + 4 * 8 + 4;
+    let word = |at: usize| file.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let pe = word(PE_OFFSET_AT).filter(|_| file.starts_with(b"MZ")).map(|at| at as usize);
+    let is_pe = |at: &usize| file.get(*at..).is_some_and(|rest| rest.starts_with(b"PE\0\0"));
+    pe.filter(is_pe).and_then(|at| word(at + CERTIFICATE_SIZE_AT)).is_some_and(|size| size != 0)
+}
+
 /// A bzImage whose header has been checked against the file.
 #[derive(Debug)]
 pub(super) struct BzImage {
@@ -62,7 +81,25 @@ impl BzImage {
                 have.min(size as usize)
             }
         };
-        Ok(Self { file: Arc::new(file), header, body_at, body_len })
+        let image = Self { file: Arc::new(file), header, body_at, body_len };
+        image.check_sum()?;
+        Ok(image)
+    }
+
+    /// Linux before 6.15 appends a CRC-32 that makes the sum over the whole file zero (boot.rst, "The image
+    /// checksum"); signing a kernel changes its PE header afterwards and breaks it. Where it must hold and does
+    /// not, the file is damaged, and a damaged kernel may do anything but say so.
+    fn check_sum(&self) -> Result<(), KernelError> {
+        let summed = self.release().and_then(|r| numbers(&r)).is_some_and(|n| n < LAST_SUMMED);
+        if !summed || self.header.version < 0x0208 || self.header.syssize == 0 || is_signed(&self.file) {
+            return Ok(());
+        }
+        let whole = &self.file[..self.body_at + self.body_len];
+        // The kernel's build omits the final complement.
+        if !crc32fast::hash(whole) == 0 {
+            return Ok(());
+        }
+        Err(KernelError::Inconsistent("its CRC-32 does not match its contents".into()))
     }
 
     /// The release in the setup code, e.g. "6.12.9", if it is there.

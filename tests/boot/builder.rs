@@ -260,7 +260,7 @@ pub fn bzimage(payload: &[u8]) -> Vec<u8> {
     set(0x202, b"HdrS");
     set(field::VERSION, &0x020fu16.to_le_bytes());
     set(field::KERNEL_VERSION, &0x200u16.to_le_bytes());
-    set(0x400, b"6.12.9-test (somebody@somewhere)\0");
+    set(0x400, b"6.16.9-test (somebody@somewhere)\0");
     set(field::LOADFLAGS, &[1]);
     set(0x214, &0x10_0000u32.to_le_bytes());
     set(field::INITRD_ADDR_MAX, &0x7fff_ffffu32.to_le_bytes());

@@ -13,7 +13,7 @@ fn body(file: &[u8]) -> Vec<u8> {
 fn a_relocatable_kernel_goes_where_it_prefers() {
     let file = gzip_bzimage();
     let (image, ram, entry) = boot(file.clone(), None, &guest_target());
-    assert_eq!(image.summary(), "6.12.9-test (bzImage), unpacked by itself, 64-bit entry 0x1000200");
+    assert_eq!(image.summary(), "6.16.9-test (bzImage), unpacked by itself, 64-bit entry 0x1000200");
     assert!(matches!(entry.mode, EntryMode::Long { .. }));
     assert_eq!(entry.rip, LINKED_AT + 0x200);
     assert_eq!(bytes_at(&ram, LINKED_AT, body(&file).len()), body(&file));
@@ -86,6 +86,6 @@ fn a_kernel_without_payload_runs_as_it_is() {
     let mut file = gzip_bzimage();
     poke(&mut file, field::PAYLOAD_LENGTH, &[0; 4]);
     let (image, ram, entry) = boot(file.clone(), None, &target());
-    assert_eq!(image.summary(), "6.12.9-test (bzImage), not compressed, 64-bit entry 0x1000200");
+    assert_eq!(image.summary(), "6.16.9-test (bzImage), not compressed, 64-bit entry 0x1000200");
     assert_eq!(bytes_at(&ram, entry.rip - 0x200, body(&file).len()), body(&file));
 }

@@ -81,6 +81,6 @@ fn a_pipe_is_read_to_its_end() {
         target: BootTarget { cmdline: String::new(), ..target() },
         ..config(path.as_ref(), None)
     };
-    assert!(prepare(&small).unwrap().summary().contains("6.12.9-test"));
+    assert!(prepare(&small).unwrap().summary().contains("6.16.9-test"));
     feeder.join().unwrap();
 }

@@ -19,7 +19,7 @@ const E820_TABLE: u64 = 0x2d0;
 #[test]
 fn the_kernel_is_entered_in_long_mode_with_the_zero_page_in_rsi() {
     let (image, ram, entry) = boot(gzip_bzimage(), None, &BootTarget { rsdp: 0xe_0000, ..target() });
-    assert_eq!(image.summary(), "6.12.9-test (bzImage), gzip unpacked by minivmm, 64-bit entry 0x1000040");
+    assert_eq!(image.summary(), "6.16.9-test (bzImage), gzip unpacked by minivmm, 64-bit entry 0x1000040");
     assert!(matches!(entry.mode, EntryMode::Long { .. }));
     assert_eq!(u64_at(&ram, entry.rsi + RSDP), 0xe_0000);
     assert_eq!(u32_at(&ram, entry.rsi + 0x202), 0x5372_6448);

@@ -3,6 +3,7 @@
 mod broken_kernels;
 mod builder;
 mod bzimage_guest;
+mod checksum;
 mod compression;
 mod damage;
 mod files;
