@@ -127,10 +127,13 @@ class Agent:
             self._take(self._read_object(deadline), None)
 
     def _take(self, value, wanted):
-        """True when `value` is the answer to `wanted`; events are kept, answers that nobody waits for dropped."""
+        """True when `value` is the answer to `wanted`; events are kept, answers that nobody waits for dropped.
+
+        A request that reaches the port just before the agent has made it raw comes back as an echo: no answer.
+        """
         if "event" in value:
             self.events.append(value)
-        return wanted is not None and value.get("id") == wanted
+        return wanted is not None and value.get("id") == wanted and "op" not in value
 
     def call(self, op, timeout=30, **args):
         """One request; returns the answer, raises AgentError when it is an error."""

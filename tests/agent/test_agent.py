@@ -308,6 +308,12 @@ class PortTest(unittest.TestCase):
             agent.wait_ready(5)
             self.assertEqual(theirs.recv(100), b'\n{"id": 1, "op": "ping"}\n')
 
+    def test_client_does_not_take_an_echo_for_an_answer(self):
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b'{"id": 1, "op": "ping"}\r\n{"id":1,"version":1}\n')
+        with Agent(ours.detach()) as agent, theirs:
+            self.assertEqual(agent.call("ping", 5), {"id": 1, "version": 1})
+
     def test_client_says_that_nobody_listens(self):
         with self.assertRaisesRegex(AgentTimeout, "nobody listens"):
             Agent.connect("/nonexistent/socket", timeout=0.1)
