@@ -1,5 +1,6 @@
 #!/bin/sh
 # Called by udhcpc with what it learned in the environment.
+# shellcheck disable=SC2154
 case $1 in
 deconfig) ip addr flush dev "$interface" scope global; ip link set "$interface" up ;;
 bound | renew)
