@@ -30,7 +30,9 @@ const PAGE: u64 = 4096;
 pub(super) struct Assist {
     cpu: Box<Cpu>,
     /// Instructions run so far.
-    pub count: u64,
+    count: u64,
+    /// The last one left an event for KVM to deliver.
+    raised: bool,
 }
 
 /// The machine around the instruction.
@@ -46,7 +48,7 @@ pub(super) struct Around<'a> {
 
 impl Assist {
     pub fn new() -> Self {
-        Self { cpu: Box::new(Cpu::new(CpuState::default())), count: 0 }
+        Self { cpu: Box::new(Cpu::new(CpuState::default())), count: 0, raised: false }
     }
 
     /// Runs the instruction at `before`'s RIP, whose first bytes are `bytes` (empty: unknown). Returns the new
@@ -76,6 +78,31 @@ impl Assist {
         Ok(after)
     }
 
+    /// Runs the repeated string instruction at `before`'s RIP until it is past, or has done as much as would take
+    /// long: then it is called again, after KVM had its turn.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_to_end(
+        &mut self,
+        before: &Registers,
+        bytes: &[u8],
+        around: &mut Around<'_>,
+    ) -> Result<Registers, AccelError> {
+        // Each turn does at most a page.
+        const TURNS: usize = 64;
+        let mut now = *before;
+        for _ in 0..TURNS {
+            let after = self.run(&now, bytes, around)?;
+            let (stays, moved) = (after.regs.rip == now.regs.rip, after.regs.rcx != now.regs.rcx);
+            now = after;
+            if self.raised || !(stays && moved) {
+                break;
+            }
+        }
+        Ok(now)
+    }
+
     fn finish(
         &mut self,
         outcome: Outcome,
@@ -102,6 +129,7 @@ impl Assist {
         };
         extra.put(fd, &mut self.cpu.state)?;
         after.take(&self.cpu.state);
+        self.raised = event.is_some();
         event.map_or(Ok(()), |set| inject(fd, set))
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct Quirks {
     /// SYSCALL at CPL 3 loads RIP, RCX, R11 and RFLAGS but stays at CPL 3, so that the fetch of the kernel's entry
     /// raises #PF. Remedy: [`SyscallFix`].
     pub syscall_stays_at_cpl3: bool,
+    /// A repeated string instruction at CPL 0 takes about a microsecond for each element, byte-wise ones too, which
+    /// a kernel prefers on a processor with fast strings: 4 ms for clearing a page. Remedy: [`HotStrings`].
+    pub strings_are_slow: bool,
 }
 
 impl Quirks {
@@ -42,7 +45,11 @@ impl Quirks {
     /// # Errors
     /// [`AccelError`] when that machine cannot be made.
     pub fn find(kvm: &Kvm) -> Result<Self, AccelError> {
-        Ok(Self { vmcall_loops: vmcall_loops(kvm)?, syscall_stays_at_cpl3: syscall_stays_at_cpl3(kvm)? })
+        Ok(Self {
+            vmcall_loops: vmcall_loops(kvm)?,
+            syscall_stays_at_cpl3: syscall_stays_at_cpl3(kvm)?,
+            strings_are_slow: strings_are_slow(kvm)?,
+        })
     }
 }
 
@@ -131,6 +138,22 @@ fn syscall_stays_at_cpl3(kvm: &Kvm) -> Result<bool, AccelError> {
     Ok(!matches!(micro.cpu.run(), Ok(VcpuExit::Hlt)))
 }
 
+/// Clears 8 KiB byte by byte, twice. A processor needs a microsecond for it.
+fn strings_are_slow(kvm: &Kvm) -> Result<bool, AccelError> {
+    const CLEAR_AND_HALT: [u8; 13] = [0xbf, 0, 0, 0x10, 0, 0xb9, 0, 0x20, 0, 0, 0xf3, 0xaa, HLT];
+    const LONG: Duration = Duration::from_millis(2);
+    let mut fastest = Duration::MAX;
+    for _ in 0..2 {
+        let (mut micro, _) = MicroVm::new(kvm, &CLEAR_AND_HALT)?;
+        let start = Instant::now();
+        if !matches!(micro.cpu.run(), Ok(VcpuExit::Hlt)) {
+            return Ok(false);
+        }
+        fastest = fastest.min(start.elapsed());
+    }
+    Ok(fastest > LONG)
+}
+
 const MSR_STAR: u32 = 0xc000_0081;
 const MSR_LSTAR: u32 = 0xc000_0082;
 const MSR_SFMASK: u32 = 0xc000_0084;
@@ -139,13 +162,204 @@ const PAGE_FAULT: u64 = 14;
 const USER_FETCH: [u64; 2] = [0x15, 0x5];
 const RF: u64 = 1 << 16;
 
+/// What is done about the defects on one vCPU.
+#[derive(Debug, Default)]
+pub(super) struct Remedies {
+    breakpoints: Breakpoints,
+    syscall: Option<SyscallFix>,
+    strings: Option<HotStrings>,
+}
+
+/// What [`Remedies::at_exit`] leaves to do.
+pub(super) enum Step {
+    /// Nothing: these are the registers to go on with.
+    Done(Box<Registers>),
+    /// The instruction at RIP is to be run by `cpu/`.
+    Run,
+    /// The repeated string instruction at RIP, which these bytes begin with, is to be run by `cpu/` to its end.
+    RunToEnd([u8; 3]),
+}
+
+impl Remedies {
+    /// Those that `quirks` ask for.
+    pub fn new(quirks: &Quirks) -> Self {
+        Self {
+            breakpoints: Breakpoints::default(),
+            syscall: quirks.syscall_stays_at_cpl3.then(SyscallFix::default),
+            strings: quirks.strings_are_slow.then(HotStrings::default),
+        }
+    }
+
+    /// An emulation failure or a breakpoint of ours.
+    ///
+    /// # Errors
+    /// [`AccelError::Host`].
+    pub fn at_exit(&mut self, now: &Registers, around: &mut Around<'_>) -> Result<Step, AccelError> {
+        let mut step = Step::Run;
+        if let Some(fix) = &mut self.syscall {
+            self.breakpoints.set(SYSCALL_SLOT, fix.follow(now, around));
+            if let Some(after) = fix.undo(now, around) {
+                step = Step::Done(Box::new(after));
+            }
+        }
+        if let Some(strings) = &mut self.strings {
+            if self.breakpoints.at(now.regs.rip) >= Some(FIRST_STRING_SLOT) {
+                strings.used(now.regs.rip);
+                // The guest may have put other code there meanwhile.
+                let bytes = repeated_string(around, &now.state(), now.regs.rip);
+                step = bytes.map_or(Step::Run, Step::RunToEnd);
+            } else {
+                strings.sample(now, around, &mut self.breakpoints);
+            }
+        }
+        self.breakpoints.apply(around.fd)?;
+        Ok(step)
+    }
+
+    /// The guest wrote one of the MSRs of [`watch_syscall_msrs`]: performs it. `false`: the guest gets #GP.
+    ///
+    /// # Errors
+    /// [`AccelError::Host`].
+    pub fn wrote_msr(
+        &mut self,
+        (index, value): (u32, u64),
+        now: &Registers,
+        around: &mut Around<'_>,
+    ) -> Result<bool, AccelError> {
+        let done = set_msr(around.fd, index, value);
+        if let Some(fix) = &mut self.syscall {
+            fix.learn(around.fd);
+            self.breakpoints.set(SYSCALL_SLOT, fix.find_handler(now, around));
+        }
+        self.breakpoints.apply(around.fd)?;
+        Ok(done)
+    }
+
+    /// At vCPU reset.
+    ///
+    /// # Errors
+    /// [`AccelError::Host`].
+    pub fn reset(&mut self, quirks: &Quirks, fd: &VcpuFd) -> Result<(), AccelError> {
+        let had = !self.breakpoints.is_empty();
+        *self = Self::new(quirks);
+        self.breakpoints.changed = had;
+        self.breakpoints.apply(fd)
+    }
+}
+
+/// The four hardware breakpoints of a vCPU, used for execution at CPL 0. While any is set, the guest's own are off.
+#[derive(Debug, Default)]
+struct Breakpoints {
+    /// Linear addresses; 0: not used.
+    address: [u64; 4],
+    changed: bool,
+}
+
+const SYSCALL_SLOT: usize = 0;
+const FIRST_STRING_SLOT: usize = 1;
+
+impl Breakpoints {
+    fn set(&mut self, slot: usize, address: u64) {
+        self.changed |= self.address[slot] != address;
+        self.address[slot] = address;
+    }
+
+    fn at(&self, rip: u64) -> Option<usize> {
+        self.address.iter().position(|a| *a == rip && rip != 0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.address == [0; 4]
+    }
+
+    fn apply(&mut self, fd: &VcpuFd) -> Result<(), AccelError> {
+        if !std::mem::take(&mut self.changed) {
+            return Ok(());
+        }
+        let mut debug = kvm_guest_debug::default();
+        if !self.is_empty() {
+            debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+        }
+        // DR7: the bit that always reads as one, and G of each breakpoint; all zero else means execution.
+        debug.arch.debugreg[7] = 0x400;
+        for (slot, address) in self.address.iter().enumerate().filter(|(_, a)| **a != 0) {
+            debug.arch.debugreg[slot] = *address;
+            debug.arch.debugreg[7] |= 2 << (2 * slot);
+        }
+        fd.set_guest_debug(&debug).map_err(host("KVM_SET_GUEST_DEBUG"))
+    }
+}
+
+/// Runs the guest kernel's busiest repeated string instructions in `cpu/`, at the speed of memory.
+///
+/// Which they are shows in passing: an interrupt handler's first CLAC comes to us, and when it interrupted a
+/// repeated string instruction, RIP in its frame points at that. Up to three get a breakpoint.
+#[derive(Debug, Default)]
+struct HotStrings {
+    /// Uses of each of our slots since the last change.
+    uses: [(u64, u32); 3],
+    samples: u32,
+}
+
+impl HotStrings {
+    fn used(&mut self, rip: u64) {
+        if let Some((_, count)) = self.uses.iter_mut().find(|(address, _)| *address == rip) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Looks at what was interrupted, if an interrupt handler starts here.
+    fn sample(&mut self, now: &Registers, around: &mut Around<'_>, breakpoints: &mut Breakpoints) {
+        let state = now.state();
+        if state.cpl() != 0 || state.code_bits() != 64 {
+            return;
+        }
+        let rsp = now.regs.rsp;
+        let frame = [0, 8, 16].map(|at| read_linear(around, &state, rsp.wrapping_add(at)));
+        let [Some(rip), Some(cs), Some(flags)] = frame else { return };
+        if cs != u64::from(now.sregs.cs.selector) || flags & 2 == 0 || breakpoints.at(rip).is_some() {
+            return;
+        }
+        if repeated_string(around, &state, rip).is_some() {
+            self.add(rip, breakpoints);
+        }
+    }
+
+    /// Gives the least used slot to `rip`; one in use keeps it for some samples.
+    fn add(&mut self, rip: u64, breakpoints: &mut Breakpoints) {
+        const PATIENCE: u32 = 16;
+        self.samples += 1;
+        let Some((slot, (_, count))) = self.uses.iter().copied().enumerate().min_by_key(|(_, u)| u.1) else {
+            return;
+        };
+        if count > 0 && self.samples < PATIENCE {
+            return;
+        }
+        self.samples = 0;
+        self.uses.iter_mut().for_each(|u| u.1 /= 2);
+        self.uses[slot] = (rip, 0);
+        breakpoints.set(FIRST_STRING_SLOT + slot, rip);
+    }
+}
+
+/// The bytes at `rip`, if they are REP, an optional REX, and MOVS or STOS.
+fn repeated_string(around: &mut Around<'_>, state: &CpuState, rip: u64) -> Option<[u8; 3]> {
+    let mut bytes = [0; 3];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        let at = rip.wrapping_add(i as u64);
+        *byte = (read_linear(around, state, at)? >> (8 * (at & 7))) as u8;
+    }
+    let opcode = if bytes[1] & 0xf0 == 0x40 { bytes[2] } else { bytes[1] };
+    (bytes[0] == 0xf3 && matches!(opcode, 0xa4 | 0xa5 | 0xaa | 0xab)).then_some(bytes)
+}
+
 /// Undoes the page fault that SYSCALL ends in where it stays at CPL 3, and enters the kernel as SYSCALL should.
 ///
 /// A hardware breakpoint on the guest's #PF entry (those work at CPL 0) stops the vCPU before the handler's first
 /// instruction; a fault that is none of ours runs that instruction in `cpu/` and goes on. The guest's own memory is
-/// not touched, and nothing depends on its kernel's code. The price: the guest's own breakpoints at CPL 0 are off.
+/// not touched, and nothing depends on its kernel's code.
 #[derive(Debug, Default)]
-pub(super) struct SyscallFix {
+struct SyscallFix {
     lstar: u64,
     star: u64,
     sfmask: u64,
@@ -154,7 +368,7 @@ pub(super) struct SyscallFix {
     handler: u64,
 }
 
-/// Makes writes to the SYSCALL MSRs come to [`SyscallFix::wrote_msr`].
+/// Makes writes to the SYSCALL MSRs come to [`Remedies::wrote_msr`].
 ///
 /// # Errors
 /// [`AccelError::Host`].
@@ -169,49 +383,30 @@ pub(super) fn watch_syscall_msrs(vm: &VmFd) -> Result<(), AccelError> {
 }
 
 impl SyscallFix {
-    /// The guest wrote one of the watched MSRs: performs it. `false`: the guest gets #GP.
-    ///
-    /// # Errors
-    /// [`AccelError::Host`].
-    pub fn wrote_msr(
-        &mut self,
-        (index, value): (u32, u64),
-        now: &Registers,
-        around: &mut Around<'_>,
-    ) -> Result<bool, AccelError> {
-        let done = set_msr(around.fd, index, value);
-        let read = |msr| get_msr(around.fd, msr).unwrap_or(0);
+    fn learn(&mut self, fd: &VcpuFd) {
+        let read = |msr| get_msr(fd, msr).unwrap_or(0);
         (self.star, self.lstar, self.sfmask) = (read(MSR_STAR), read(MSR_LSTAR), read(MSR_SFMASK));
-        self.arm(now, around)?;
-        Ok(done)
     }
 
-    /// At any exit: the guest may have moved its IDT.
-    ///
-    /// # Errors
-    /// [`AccelError::Host`].
-    pub fn follow(&mut self, now: &Registers, around: &mut Around<'_>) -> Result<(), AccelError> {
-        if self.lstar == 0 || now.sregs.idt.base == self.idt_base {
-            return Ok(());
-        }
-        self.arm(now, around)
+    /// Where the breakpoint belongs; the guest may have moved its IDT.
+    fn follow(&mut self, now: &Registers, around: &mut Around<'_>) -> u64 {
+        let moved = now.sregs.idt.base != self.idt_base;
+        let suspect = now.sregs.cr2 == self.lstar && now.regs.rip != self.handler;
+        if self.lstar != 0 && (moved || suspect) { self.find_handler(now, around) } else { self.handler }
     }
 
-    /// Puts the breakpoint onto the present #PF entry.
-    fn arm(&mut self, now: &Registers, around: &mut Around<'_>) -> Result<(), AccelError> {
+    /// Reads the present #PF entry from the guest's IDT.
+    fn find_handler(&mut self, now: &Registers, around: &mut Around<'_>) -> u64 {
         self.idt_base = now.sregs.idt.base;
-        let handler = gate(around, &now.state(), PAGE_FAULT).unwrap_or(0);
-        if self.lstar == 0 || handler == self.handler {
-            return Ok(());
-        }
-        self.handler = handler;
-        breakpoint(around.fd, handler)
+        self.handler = if self.lstar == 0 { 0 } else { gate(around, &now.state(), PAGE_FAULT).unwrap_or(0) };
+        self.handler
     }
 
     /// If the vCPU is at the start of the #PF that SYSCALL should not have raised: the registers as SYSCALL should
     /// have left them.
-    pub fn undo(&self, now: &Registers, around: &mut Around<'_>) -> Option<Registers> {
-        if self.lstar == 0 || now.sregs.cr2 != self.lstar || now.sregs.cs.selector & 3 != 0 {
+    fn undo(&self, now: &Registers, around: &mut Around<'_>) -> Option<Registers> {
+        let at_entry = now.regs.rip == self.handler && now.sregs.cs.selector & 3 == 0;
+        if self.lstar == 0 || !at_entry || now.sregs.cr2 != self.lstar {
             return None;
         }
         let (state, mut frame) = (now.state(), [0; 6]);
@@ -233,28 +428,6 @@ impl SyscallFix {
         after.sregs.ss = kvm_segment { selector: selector.wrapping_add(8), type_: 3, db: 1, ..flat };
         Some(after)
     }
-
-    /// At vCPU reset.
-    ///
-    /// # Errors
-    /// [`AccelError::Host`].
-    pub fn reset(&mut self, fd: &VcpuFd) -> Result<(), AccelError> {
-        let armed = self.handler != 0;
-        *self = Self::default();
-        if armed { breakpoint(fd, 0) } else { Ok(()) }
-    }
-}
-
-/// Sets the one execution breakpoint; 0 takes it away.
-fn breakpoint(fd: &VcpuFd, address: u64) -> Result<(), AccelError> {
-    let mut debug = kvm_guest_debug::default();
-    if address != 0 {
-        debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
-        debug.arch.debugreg[0] = address;
-        // DR7: breakpoint 0 global, execution, plus the bit that always reads as one.
-        debug.arch.debugreg[7] = 0x402;
-    }
-    fd.set_guest_debug(&debug).map_err(host("KVM_SET_GUEST_DEBUG"))
 }
 
 /// The handler in a 64-bit gate of the IDT.

@@ -16,7 +16,7 @@ use super::exits::{IoExit, Port, VcpuOrigin};
 use super::host;
 use super::kicker::KvmKicker;
 use super::power_on::PowerOn;
-use super::quirks::SyscallFix;
+use super::quirks::{Remedies, Step};
 use super::registers::Registers;
 use super::run_page::RunPage;
 use super::vm::VmShared;
@@ -30,8 +30,7 @@ pub(super) struct KvmVcpu {
     kicker: Arc<KvmKicker>,
     power_on: PowerOn,
     assist: Assist,
-    /// Where SYSCALL is broken, see `quirks.rs`.
-    syscall_fix: Option<SyscallFix>,
+    remedies: Remedies,
     cpuid: Vec<kvm_cpuid_entry2>,
     vm: Arc<VmShared>,
 }
@@ -68,9 +67,9 @@ impl KvmVcpu {
         }
         let page = RunPage::map(&fd, vm.fd.run_size())?;
         let power_on = PowerOn::take(&vm.host, &fd)?;
-        let syscall_fix = vm.host.quirks.syscall_stays_at_cpl3.then(SyscallFix::default);
+        let remedies = Remedies::new(&vm.host.quirks);
         let (kicker, assist) = (KvmKicker::new(page), Assist::new());
-        Ok(Self { id, fd, kicker, power_on, assist, syscall_fix, cpuid, vm })
+        Ok(Self { id, fd, kicker, power_on, assist, remedies, cpuid, vm })
     }
 
     fn enter(&mut self) -> Result<Ran, AccelError> {
@@ -159,18 +158,17 @@ impl KvmVcpu {
         (insn.insn_bytes, if there { usize::from(insn.insn_size).min(15) } else { 0 })
     }
 
-    /// Runs the instruction at RIP in `cpu/`, or undoes what SYSCALL did wrong.
+    /// Runs the instruction at RIP in `cpu/`, or does what `quirks.rs` says.
     fn assist(&mut self, bytes: &[u8], bus: &dyn GuestBus) -> Result<(), AccelError> {
         let synced = self.vm.host.sync_regs;
         let before = Registers::get(&self.fd, synced)?;
         let after = {
             let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &before);
-            let mut undone = None;
-            if let Some(fix) = &mut self.syscall_fix {
-                fix.follow(&before, &mut around)?;
-                undone = fix.undo(&before, &mut around);
+            match self.remedies.at_exit(&before, &mut around)? {
+                Step::Done(after) => Ok(*after),
+                Step::Run => self.assist.run(&before, bytes, &mut around),
+                Step::RunToEnd(bytes) => self.assist.run_to_end(&before, &bytes, &mut around),
             }
-            undone.map_or_else(|| self.assist.run(&before, bytes, &mut around), Ok)
         };
         let after = after.map_err(|error| self.cannot_run(error.to_string()))?;
         after.put(&before, &mut self.fd, synced)
@@ -182,10 +180,7 @@ impl KvmVcpu {
         let mut msr = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.msr };
         let now = Registers::get(&self.fd, self.vm.host.sync_regs)?;
         let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &now);
-        let done = match &mut self.syscall_fix {
-            Some(fix) => fix.wrote_msr((msr.index, msr.data), &now, &mut around)?,
-            None => false,
-        };
+        let done = self.remedies.wrote_msr((msr.index, msr.data), &now, &mut around)?;
         // Plain data of the same union member; the kernel looks at it at the next KVM_RUN.
         msr.error = u8::from(!done);
         self.fd.get_kvm_run().__bindgen_anon_1.msr = msr;
@@ -235,9 +230,7 @@ fn around<'a>(
 impl Vcpu for KvmVcpu {
     fn reset(&mut self, start: &StartState) -> Result<(), AccelError> {
         self.finish_access()?;
-        if let Some(fix) = &mut self.syscall_fix {
-            fix.reset(&self.fd)?;
-        }
+        self.remedies.reset(&self.vm.host.quirks, &self.fd)?;
         self.power_on.restore(&self.fd, start)
     }
 
