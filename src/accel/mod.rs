@@ -4,6 +4,7 @@
 //! behave alike. Only `machine` uses this module.
 
 pub mod kvm;
+mod port;
 pub mod soft;
 
 use std::fmt::Debug;

@@ -138,8 +138,9 @@ impl Chips {
         wake
     }
 
-    /// The next thing CPU `id` must do, taken. `interruptible`: RFLAGS.IF and no shadow.
-    pub fn take_event(&mut self, id: usize, interruptible: bool) -> Option<Event> {
+    /// The next thing CPU `id` must do, taken. `interruptible`: RFLAGS.IF and no shadow; `nmi_open`: no NMI is
+    /// being handled.
+    pub fn take_event(&mut self, id: usize, interruptible: bool, nmi_open: bool) -> Option<Event> {
         let signals = &mut self.signals[id];
         if std::mem::take(&mut signals.init) {
             self.lapics[id] = LocalApic::new(id as u8);
@@ -148,7 +149,7 @@ impl Chips {
         if let Some(page) = signals.startup.take() {
             return Some(Event::Startup(page));
         }
-        if std::mem::take(&mut signals.nmi) {
+        if nmi_open && std::mem::take(&mut signals.nmi) {
             return Some(Event::Nmi);
         }
         if !interruptible {
@@ -160,11 +161,14 @@ impl Chips {
         self.pic_reaches(id).then(|| Event::Interrupt(self.pic.acknowledge()))
     }
 
-    /// Whether anything waits for CPU `id`, deliverable if it is `interruptible`.
-    pub fn has_event(&self, id: usize, interruptible: bool) -> bool {
-        let s = &self.signals[id];
-        let maskable = || self.lapics[id].pending().is_some() || self.pic_reaches(id);
-        s.init || s.startup.is_some() || s.nmi || interruptible && maskable()
+    /// Whether a maskable interrupt waits for CPU `id`.
+    pub fn has_interrupt(&self, id: usize) -> bool {
+        self.lapics[id].pending().is_some() || self.pic_reaches(id)
+    }
+
+    /// Whether no CPU has an INIT, SIPI or NMI waiting: what wakes a CPU whatever its RFLAGS.IF.
+    pub fn is_silent(&self) -> bool {
+        self.signals.iter().all(|s| !s.init && !s.nmi && s.startup.is_none())
     }
 
     fn pic_reaches(&self, id: usize) -> bool {
@@ -199,7 +203,7 @@ impl Chips {
     /// Writes the local APIC page of CPU `id`.
     pub fn lapic_write(&mut self, id: usize, offset: u64, value: u32, now: u64) -> Wake {
         let effect = self.lapics[id].write(offset, value, now);
-        let mut wake = Wake::cpu(id);
+        let mut wake = if self.has_interrupt(id) { Wake::cpu(id) } else { Wake::default() };
         match effect {
             ApicEffect::None => {}
             ApicEffect::EndOfInterrupt(vector) => {
@@ -260,9 +264,10 @@ impl Chips {
         wake
     }
 
-    /// When the next timer fires.
-    pub fn next_timer(&self) -> Option<u64> {
-        self.lapics.iter().filter_map(LocalApic::next_timer).chain(self.pit.next_edge()).min()
+    /// When the next timer fires that CPU `id` looks after: its own; and the PIT, which is CPU 0's.
+    pub fn next_timer(&self, id: usize) -> Option<u64> {
+        let pit = self.pit.next_edge().filter(|_| id == 0);
+        self.lapics[id].next_timer().into_iter().chain(pit).min()
     }
 }
 
@@ -284,22 +289,23 @@ mod tests {
             let _ = chips.ioapic_write(0x10, value);
         }
         assert_eq!(chips.set_gsi(10, true), Wake(2));
-        assert!(!chips.has_event(1, false) && !chips.has_event(0, true));
-        assert_eq!(chips.take_event(1, true), Some(Event::Interrupt(0x41)));
+        assert!(chips.has_interrupt(1) && !chips.has_interrupt(0) && chips.is_silent());
+        assert_eq!(chips.take_event(1, true, true), Some(Event::Interrupt(0x41)));
         assert_eq!(chips.set_gsi(10, false), Wake(0));
         let _ = chips.lapic_write(1, 0xb0, 0, 0);
-        assert!(!chips.has_event(1, true), "the line was dropped before EOI");
+        assert!(!chips.has_interrupt(1), "the line was dropped before EOI");
     }
 
     #[test]
     fn init_and_sipi_reach_the_other_cpu() {
         let mut chips = Chips::new(2);
         let _ = chips.lapic_write(0, 0x310, 1 << 24, 0);
-        assert_eq!(chips.lapic_write(0, 0x300, 0x4500, 0), Wake(3));
-        assert_eq!(chips.take_event(1, false), Some(Event::Init));
+        assert_eq!(chips.lapic_write(0, 0x300, 0x4500, 0), Wake(2));
+        assert!(!chips.is_silent());
+        assert_eq!(chips.take_event(1, false, true), Some(Event::Init));
         let _ = chips.lapic_write(0, 0x300, 0x4699, 0);
-        assert_eq!(chips.take_event(1, false), Some(Event::Startup(0x99)));
-        assert_eq!(chips.take_event(0, true), None);
+        assert_eq!(chips.take_event(1, false, true), Some(Event::Startup(0x99)));
+        assert_eq!(chips.take_event(0, true, true), None);
     }
 
     #[test]
@@ -311,9 +317,9 @@ mod tests {
         for (port, value) in [(0x43, 0x34), (0x40, 0), (0x40, 0x10)] {
             let _ = chips.port_write(port, value, 0);
         }
-        let due = chips.next_timer().unwrap();
+        let due = chips.next_timer(0).unwrap();
         let _ = chips.run_timers(due);
-        assert_eq!(chips.take_event(0, true), Some(Event::Interrupt(0x20)));
+        assert_eq!(chips.take_event(0, true, true), Some(Event::Interrupt(0x20)));
     }
 
     #[test]
@@ -321,6 +327,6 @@ mod tests {
         let mut chips = Chips::new(3);
         (0..3).for_each(|id| enable(&mut chips, id));
         assert_eq!(chips.lapic_write(1, 0x300, 0xc00f0, 0).0 & 0b101, 0b101);
-        assert!(chips.has_event(0, true) && chips.has_event(2, true) && !chips.has_event(1, true));
+        assert!(chips.has_interrupt(0) && chips.has_interrupt(2) && !chips.has_interrupt(1));
     }
 }

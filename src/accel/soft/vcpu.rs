@@ -1,0 +1,182 @@
+//! The run loop of one CPU: events, execution, sleep, and the turn.
+//!
+//! Created by `vm.rs`, driven by `machine/vcpu_thread.rs`. Between two stretches of execution it lets timers
+//! fire, takes the next event from the interrupt controllers and delivers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chips::Event;
+use super::doorbell::Doorbell;
+use super::machine::SoftMachine;
+use super::start;
+use super::vm::Shared;
+use crate::accel::{AccelError, Exit, GuestBus, Kicker, StartState, Vcpu};
+use crate::cpu::interrupts::TripleFault;
+use crate::cpu::{CpuState, Interpreter, run};
+
+/// Instructions between two looks at the timers: about 100 microseconds.
+const BUDGET: u64 = 10_000;
+/// How long a CPU keeps the turn while others wait for it, in nanoseconds.
+const SLICE: u64 = 500_000;
+const NMI: u8 = 2;
+
+/// A virtual CPU.
+#[derive(Debug)]
+pub(super) struct SoftVcpu {
+    id: usize,
+    shared: Arc<Shared>,
+    bell: Arc<Doorbell>,
+    cpu: Interpreter<SoftMachine>,
+    machine: SoftMachine,
+    /// After INIT, before SIPI.
+    waits_for_sipi: bool,
+    /// When this CPU got the turn.
+    turn_began: u64,
+}
+
+impl SoftVcpu {
+    pub fn new(shared: Arc<Shared>, id: u32) -> Self {
+        Self {
+            id: id as usize,
+            bell: shared.bell(id as usize).clone(),
+            cpu: Interpreter::new(CpuState::default(), shared.code.clone()),
+            machine: SoftMachine::new(shared.clone(), id),
+            waits_for_sipi: true,
+            turn_began: 0,
+            shared,
+        }
+    }
+
+    fn is_halted(&self) -> bool {
+        self.cpu.cpu.state.halted
+    }
+
+    /// Lets due timers fire and takes the next event. Asks for an interrupt window if more is waiting.
+    fn next_event(&mut self) -> Option<Event> {
+        let now = self.shared.now();
+        let cpu = &self.cpu.cpu;
+        let mut chips = self.shared.chips();
+        let wake = chips.run_timers(now);
+        let nmi_open = !cpu.state.nmi_blocked && !self.waits_for_sipi;
+        let event = chips.take_event(self.id, cpu.interruptible(), nmi_open);
+        self.cpu.want_window = chips.has_interrupt(self.id);
+        drop(chips);
+        self.shared.ring(super::chips::Wake(wake.0 & !(1 << self.id)));
+        event
+    }
+
+    fn deliver(&mut self, event: Event) -> Result<(), TripleFault> {
+        self.shared.set_quiet(self.id, false);
+        match event {
+            Event::Init => {
+                self.init();
+                Ok(())
+            }
+            Event::Startup(page) => {
+                if std::mem::take(&mut self.waits_for_sipi) {
+                    start::sipi(&mut self.cpu.cpu.state, page);
+                    self.cpu.reset();
+                }
+                Ok(())
+            }
+            Event::Nmi => self.cpu.cpu.interrupt(&mut self.machine, NMI),
+            Event::Interrupt(vector) => self.cpu.cpu.interrupt(&mut self.machine, vector),
+        }
+    }
+
+    /// INIT: the registers of power-on, except for the vector registers and the machine's MSRs (SDM volume 3,
+    /// table 9-1). The boot CPU goes on at the reset vector, the others wait for SIPI.
+    fn init(&mut self) {
+        let old = std::mem::take(&mut self.cpu.cpu.state);
+        self.cpu.cpu.state.vec = old.vec;
+        self.cpu.cpu.state.xcr0 = old.xcr0;
+        self.cpu.reset();
+        self.waits_for_sipi = self.id != 0;
+    }
+
+    /// Halted or waiting: sleeps until something comes. `Break` when nothing ever will.
+    fn sleep(&mut self) -> Option<Exit> {
+        let deaf = self.waits_for_sipi || !self.cpu.cpu.interruptible();
+        if deaf && self.shared.set_quiet(self.id, true) {
+            return Some(Exit::Halted);
+        }
+        let due = self.shared.chips().next_timer(self.id);
+        let limit = due.filter(|_| !deaf).map(|due| Duration::from_nanos(due.saturating_sub(self.shared.now())));
+        self.shared.turns.release();
+        self.bell.sleep(limit);
+        self.take_turn();
+        None
+    }
+
+    fn take_turn(&mut self) {
+        self.shared.turns.take(self.id);
+        self.turn_began = self.shared.now();
+    }
+
+    /// Lets others run if one waits and `now`, or when the slice is over.
+    fn share(&mut self, at_once: bool) {
+        if !self.shared.turns.wanted() {
+            return;
+        }
+        if at_once || self.shared.now().saturating_sub(self.turn_began) >= SLICE {
+            self.shared.turns.give_way(self.id);
+            self.turn_began = self.shared.now();
+        }
+    }
+
+    /// With the turn: runs until an exit.
+    fn turn(&mut self) -> Exit {
+        loop {
+            self.bell.answer();
+            if self.bell.take_kick() {
+                return Exit::Kicked;
+            }
+            if let Some(event) = self.next_event() {
+                if self.deliver(event).is_err() {
+                    return Exit::Shutdown;
+                }
+                // Another may wait, and nobody will ring again for it.
+                continue;
+            }
+            if self.waits_for_sipi || self.is_halted() {
+                if let Some(exit) = self.sleep() {
+                    return exit;
+                }
+                continue;
+            }
+            match self.cpu.run(&mut self.machine, BUDGET) {
+                run::Exit::Budget | run::Exit::Attention | run::Exit::Window => self.share(false),
+                run::Exit::Pause => self.share(true),
+                run::Exit::Halt => self.cpu.cpu.state.halted = true,
+                run::Exit::Shutdown => return Exit::Shutdown,
+            }
+        }
+    }
+}
+
+impl Vcpu for SoftVcpu {
+    fn reset(&mut self, start: &StartState) -> Result<(), AccelError> {
+        self.waits_for_sipi = *start == StartState::WaitForSipi;
+        self.cpu.cpu.state = match start {
+            StartState::Run(entry) => start::entry_state(entry),
+            StartState::WaitForSipi => CpuState::default(),
+        };
+        self.cpu.reset();
+        self.machine.reset();
+        self.shared.set_quiet(self.id, false);
+        Ok(())
+    }
+
+    fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError> {
+        self.machine.set_bus(bus);
+        self.take_turn();
+        let exit = self.turn();
+        self.shared.turns.release();
+        Ok(exit)
+    }
+
+    fn kicker(&mut self) -> Result<Arc<dyn Kicker>, AccelError> {
+        Ok(self.bell.clone())
+    }
+}
