@@ -30,7 +30,7 @@ pub(super) struct IoExit {
 
 impl Port<'_> {
     /// Performs a port access; a string instruction's elements one by one, in order.
-    pub fn io(&self, io: &IoExit, page: &RunPage) {
+    pub(in crate::accel::kvm) fn io(&self, io: &IoExit, page: &RunPage) {
         let Some(width) = Width::from_len(io.size.into()) else { return };
         for i in 0..io.count as usize {
             let (at, mut value) = (io.data_offset as usize + i * usize::from(io.size), [0; 8]);
