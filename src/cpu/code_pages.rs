@@ -34,6 +34,15 @@ impl CodePages {
         self.page(address).is_some_and(|p| p.load(Ordering::Relaxed) & CODE != 0)
     }
 
+    /// Everything decoded so far is stale: RAM was cleared or replaced.
+    pub fn forget_all(&self) {
+        for p in &self.pages {
+            let next = |v: u32| Some(v.wrapping_add(1) & !CODE);
+            // The closure never refuses.
+            let _ = p.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        }
+    }
+
     /// To be called for every page that something other than the processors' own stores writes to, after the write.
     pub fn written(&self, address: u64) {
         if let Some(p) = self.page(address).filter(|p| p.load(Ordering::Relaxed) & CODE != 0) {

@@ -74,7 +74,8 @@ pub enum Stop {
     Pause,
     /// A string instruction did a bounded part of its work; RIP is to point at it again.
     Again,
-    /// The instruction writes to memory that holds decoded code: run it again alone, with such writes allowed.
+    /// The instruction touches a device, or writes to memory that holds decoded code: run it again alone, with that
+    /// allowed.
     Careful,
     /// Not implemented here.
     Unsupported,

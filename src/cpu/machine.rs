@@ -65,6 +65,12 @@ pub trait Machine {
         false
     }
 
+    /// The instruction at `rip` is about to call [`Self::read`], [`Self::write`], [`Self::port_in`] or
+    /// [`Self::port_out`]: for machines that tell devices where an access came from.
+    fn at(&mut self, rip: u64) {
+        let _ = rip;
+    }
+
     /// Sets the task priority, 0 to 15.
     fn set_cr8(&mut self, priority: u64);
 }

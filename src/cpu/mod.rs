@@ -27,6 +27,7 @@ pub mod interrupts;
 pub mod machine;
 mod op;
 pub mod paging;
+pub mod ram;
 pub mod run;
 mod segments;
 pub mod state;
@@ -73,7 +74,7 @@ pub struct Cpu {
     bits: u32,
     /// #AC checks are on: CPL 3, CR0.AM and RFLAGS.AC.
     align_check: bool,
-    /// Writes to pages that hold decoded code are let through.
+    /// Devices may be touched, and pages that hold decoded code written; `start` is the instruction itself.
     careful: bool,
     /// RIP of the first instruction of what is being run; ops know their distance from it.
     start: u64,
@@ -120,6 +121,11 @@ impl Cpu {
     /// RFLAGS with the current status flags.
     fn rflags(&self) -> u64 {
         self.state.rflags & !rflags::STATUS | self.flags.bits() | rflags::FIXED
+    }
+
+    /// RIP of the instruction being executed.
+    fn here<M>(&self, op: &op::Op<M>) -> u64 {
+        exec::wrap_ip(self.start.wrapping_add(op.offset as u64), self.bits)
     }
 
     /// Protected mode, and not virtual-8086 mode: segments have descriptors.

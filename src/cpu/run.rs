@@ -108,6 +108,13 @@ impl<M: Machine> Interpreter<M> {
         }
     }
 
+    /// The state was replaced from outside: nothing translated or decoded holds any more.
+    pub fn reset(&mut self) {
+        self.cpu.flush_tlb();
+        self.ops.clear();
+        self.places.fill(NO_BLOCK);
+    }
+
     /// Runs about `budget` instructions, fewer if something else comes up. Between calls `self.cpu.state` is complete.
     pub fn run(&mut self, m: &mut M, budget: u64) -> Exit {
         self.cpu.enter();
@@ -202,7 +209,9 @@ impl<M: Machine> Interpreter<M> {
             self.places[slot].version = self.cpu.tlb_version();
             return Ok(Some(self.places[slot]));
         }
-        let Some(generation) = self.cpu.mark_code(at.physical) else { return Ok(None) };
+        let Some((generation, fresh)) = self.cpu.mark_code(at.physical) else { return Ok(None) };
+        // This processor has given up its write access already.
+        self.marks += u64::from(fresh);
         let mut bytes = [0; MAX_OPS * 15];
         let n = bytes.len().min((4096 - (linear & 4095)) as usize);
         self.cpu.copy_code(page, at.physical, &mut bytes[..n]);
@@ -296,14 +305,27 @@ impl<M: Machine> Interpreter<M> {
                 self.cpu.state.rip = here;
                 Ok(())
             }
-            Stop::Careful => {
-                self.cpu.state.rip = here;
-                self.single(m)
-            }
+            Stop::Careful => self.carefully(m, op, here),
             Stop::Unsupported => {
                 self.cpu.state.rip = here;
                 self.deliver(m, Exception::plain(vector::UD), Source::Fault)
             }
+        }
+    }
+
+    /// Runs the op at `here` again by itself, devices and pages with decoded code allowed.
+    fn carefully(&mut self, m: &mut M, op: &Op<M>, here: u64) -> Result<(), Exit> {
+        let op = Op { offset: 0, ..*op };
+        let c = &mut self.cpu;
+        c.start = here;
+        c.state.rip = wrap_ip(here.wrapping_add(op.len as u64), c.bits);
+        c.careful = true;
+        let done = (op.f)(c, m, &op);
+        c.careful = false;
+        match done {
+            Ok(()) => Ok(()),
+            // Not `Careful` a second time.
+            Err(stop) => self.stopped(m, &op, here, stop),
         }
     }
 

@@ -247,6 +247,7 @@ impl Cpu {
             return Ok(unsafe { page.compare_exchange_16(a & OFFSET, old, new) });
         }
         let mut b = [0; 16];
+        m.at(self.start);
         m.read(place.physical, &mut b);
         let seen = u128::from_le_bytes(b);
         let next = if seen == old { new } else { seen };
@@ -355,7 +356,10 @@ impl Cpu {
                 _ if part.is_empty() => {}
                 // SAFETY: `parts` cut the range at the page's end, and the page is lent.
                 Some(page) => unsafe { page.read_part(place.physical & OFFSET, part) },
-                None => m.read(place.physical, part),
+                None => {
+                    m.at(self.start);
+                    m.read(place.physical, part);
+                }
             }
         }
     }
@@ -367,7 +371,10 @@ impl Cpu {
                 _ if part.is_empty() => {}
                 // SAFETY: `parts` cut the range at the page's end, and the page is lent for writing.
                 Some(page) => unsafe { page.write_part(place.physical & OFFSET, part) },
-                None => m.write(place.physical, part),
+                None => {
+                    m.at(self.start);
+                    m.write(place.physical, part);
+                }
             }
         }
     }
@@ -376,8 +383,19 @@ impl Cpu {
         self.locate(m, a, Access::Write)
     }
 
-    /// Finds where one byte lies, by the TLB or a walk.
+    /// Finds where one byte lies. What is not RAM is reached by instructions run by themselves only, so that
+    /// devices can be told which.
     pub(super) fn locate<M: Machine>(&mut self, m: &mut M, a: u64, access: Access) -> Result<Place, Stop> {
+        let place = self.look_up(m, a, access)?;
+        if place.page.is_none() && !self.careful && access != Access::Fetch {
+            return Err(Stop::Careful);
+        }
+        Ok(place)
+    }
+
+    /// Finds where one byte lies, by the TLB or a walk.
+    #[inline(always)]
+    fn look_up<M: Machine>(&mut self, m: &mut M, a: u64, access: Access) -> Result<Place, Stop> {
         let tag = self.tlb.tag(a);
         let e = *self.tlb.entry(self.tlb.set, a);
         let have = match access {
@@ -471,13 +489,13 @@ impl Cpu {
         self.tlb.version
     }
 
-    /// Marks a page as holding decoded code; gives its generation.
-    pub(super) fn mark_code(&mut self, physical: u64) -> Option<u32> {
+    /// Marks a page as holding decoded code; gives its generation and whether it is new.
+    pub(super) fn mark_code(&mut self, physical: u64) -> Option<(u32, bool)> {
         let (generation, fresh) = self.code.mark(physical)?;
         if fresh {
             self.tlb.protect(physical);
         }
-        Some(generation)
+        Some((generation, fresh))
     }
 
     /// Copies code bytes out of a page, not past its end.

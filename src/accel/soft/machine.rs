@@ -17,6 +17,8 @@ use crate::cpu::{HostPage, Machine, cpuid};
 use crate::machine::pc;
 
 const PAGE: u64 = 4096;
+/// The time-stamp counter counts nanoseconds, and so do all timers.
+const TSC_KHZ: u32 = 1_000_000;
 
 /// One CPU's view.
 #[derive(Debug)]
@@ -185,8 +187,14 @@ impl Machine for SoftMachine {
     }
 
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        let topology = cpuid::Topology { apic_id: self.id, cpus: self.shared.cpus() };
-        cpuid::leaf(leaf, subleaf, &topology)
+        let topology = cpuid::Topology {
+            apic_id: self.id,
+            cpus: self.shared.cpus(),
+            tsc_khz: TSC_KHZ,
+            x2apic: false,
+            tsc_deadline: true,
+        };
+        cpuid::model(&topology, leaf, subleaf)
     }
 
     fn tsc(&mut self) -> u64 {

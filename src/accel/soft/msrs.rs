@@ -3,6 +3,7 @@
 //! Called by `machine.rs`. Pure. Numbers and layouts: Intel SDM volume 4. What is not here does not exist, and
 //! RDMSR and WRMSR raise #GP.
 
+use crate::cpu::cpuid;
 use crate::cpu::machine::MsrFault;
 use crate::machine::pc;
 
@@ -14,6 +15,7 @@ const FEATURE_CONTROL: u32 = 0x3a;
 const MICROCODE_REVISION: u32 = 0x8b;
 const PLATFORM_INFO: u32 = 0xce;
 const MTRR_CAP: u32 = 0xfe;
+const ARCH_CAPABILITIES: u32 = 0x10a;
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
 const MTRR_DEF_TYPE: u32 = 0x2ff;
@@ -66,6 +68,7 @@ impl MachineMsrs {
             PLATFORM_ID | PLATFORM_INFO | MCG_CAP => 0,
             MCG_STATUS => self.mcg_status,
             MTRR_CAP => MTRR_CAP_VALUE,
+            ARCH_CAPABILITIES => cpuid::ARCH_CAPABILITIES,
             MTRR_DEF_TYPE => self.mtrr_def_type,
             0x200..=0x20f => self.mtrr_variable[(msr - 0x200) as usize],
             _ => self.mtrr_fixed[fixed_mtrr(msr).ok_or(MsrFault)?],

@@ -223,6 +223,7 @@ fn cmps<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 fn ins<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     let port = c.get::<u16>(gpr::RDX as u8);
     c.check_port(m, port, T::SIZE as u8)?;
+    m.at(c.here(op));
     repeat(c, m, op, |c, m, op| {
         let to = c.string_at(op, gpr::RDI, T::SIZE)?;
         // The port is read only once the store is known to succeed: reading it may have side effects.
@@ -237,6 +238,7 @@ fn ins<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 fn outs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     let port = c.get::<u16>(gpr::RDX as u8);
     c.check_port(m, port, T::SIZE as u8)?;
+    m.at(c.here(op));
     repeat(c, m, op, |c, m, op| {
         let from = c.string_at(op, gpr::RSI, T::SIZE)?;
         let v = c.load::<T, M>(m, from)?;

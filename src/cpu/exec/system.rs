@@ -554,6 +554,7 @@ fn mov_to_dr<M: Machine>(c: &mut Cpu, _: &mut M, op: &Op<M>) -> Flow {
 fn port_in<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     let port = if op.aux == 1 { c.get(gpr::RDX as u8) } else { op.imm as u16 };
     c.check_port(m, port, op.msize)?;
+    m.at(c.here(op));
     let v = m.port_in(port, op.msize);
     match op.msize {
         1 => c.set(0, v as u8),
@@ -568,6 +569,7 @@ fn port_out<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.check_port(m, port, op.msize)?;
     let v = c.get::<u32>(0);
     let mask = u32::MAX >> (32 - 8 * op.msize as u32);
+    m.at(c.here(op));
     m.port_out(port, op.msize, v & mask);
     Ok(())
 }
