@@ -22,8 +22,8 @@ pub struct Topology {
 pub const PHYSICAL_BITS: u32 = 46;
 
 const LINEAR_BITS: u32 = 48;
-/// The frequency that leaf 15h multiplies: 1 MHz makes the ratio the frequency itself.
-const CRYSTAL_HZ: u32 = 1_000_000;
+/// The frequency that leaf 15h multiplies, and the input clock of the local APIC's timer.
+const CRYSTAL_HZ: u32 = 1_000_000_000;
 
 /// Leaf 1 EDX: FPU to SSE2, without what has no meaning here (DS, ACPI, thermal).
 const LEAF_1_EDX: u32 = 1        // FPU
@@ -119,7 +119,8 @@ pub fn model(t: &Topology, leaf: u32, subleaf: u32) -> [u32; 4] {
         7 if subleaf == 0 => [0, LEAF_7_EBX, LEAF_7_ECX, LEAF_7_EDX],
         0xb => topology(t, subleaf),
         0xd => xsave(subleaf),
-        0x15 => [1, t.tsc_khz / (CRYSTAL_HZ / 1000), CRYSTAL_HZ, 0],
+        // In MHz: Linux multiplies by the crystal's kHz in 32 bits.
+        0x15 => [CRYSTAL_HZ / 1_000_000, t.tsc_khz / 1000, CRYSTAL_HZ, 0],
         0x16 => [t.tsc_khz / 1000, t.tsc_khz / 1000, 100, 0],
         0x8000_0000 => [EXTENDED_MAX, 0, 0, 0],
         0x8000_0001 => [0, 0, EXTENDED_1_ECX, EXTENDED_1_EDX],

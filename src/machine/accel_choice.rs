@@ -3,6 +3,7 @@
 //! Without `-accel`: KVM.
 
 use crate::accel::kvm::KvmAccel;
+use crate::accel::soft::SoftAccel;
 use crate::accel::{Accel, AccelError};
 use crate::cli::AccelChoice;
 
@@ -30,9 +31,7 @@ pub fn choose(wanted: &[AccelChoice]) -> Result<Chosen, AccelError> {
 fn open(choice: AccelChoice) -> Result<Box<dyn Accel>, AccelError> {
     Ok(match choice {
         AccelChoice::Kvm => Box::new(KvmAccel::open()?),
-        AccelChoice::Soft => {
-            return Err(AccelError::Unavailable("-accel soft is not built in; use -accel kvm".into()));
-        }
+        AccelChoice::Soft => Box::new(SoftAccel),
     })
 }
 

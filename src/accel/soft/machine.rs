@@ -226,6 +226,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn cpuid_gives_the_frequencies_of_counter_and_timer() {
+        let topology =
+            cpuid::Topology { apic_id: 0, cpus: 1, tsc_khz: TSC_KHZ, x2apic: false, tsc_deadline: true };
+        let [denominator, numerator, crystal, _] = cpuid::model(&topology, 0x15, 0);
+        assert_eq!(u64::from(crystal), crate::chipset::lapic::APIC_TIMER_HZ);
+        // As Linux computes it, in 32 bits.
+        assert_eq!((crystal / 1000).checked_mul(numerator).map(|n| n / denominator), Some(TSC_KHZ));
+    }
+
+    #[test]
     fn narrow_reads_see_their_bytes_of_a_register() {
         let read = |address, len: usize| {
             let mut data = vec![0xaa; len];

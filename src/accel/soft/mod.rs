@@ -41,7 +41,9 @@ impl Accel for SoftAccel {
 
     fn create_vm(&self, ram: &GuestRam, vcpus: u32) -> Result<Arc<dyn Vm>, AccelError> {
         if !(1..=MAX_CPUS).contains(&vcpus) {
-            return Err(AccelError::Unavailable(format!("-accel soft runs 1 to {MAX_CPUS} CPUs, not {vcpus}")));
+            return Err(AccelError::Unavailable(format!(
+                "-accel soft runs 1 to {MAX_CPUS} CPUs, not {vcpus}"
+            )));
         }
         Ok(Arc::new(vm::SoftVm::new(ram.clone(), vcpus)))
     }

@@ -90,6 +90,9 @@ mod tests {
     fn sipi_starts_at_its_page() {
         let mut state = CpuState::default();
         sipi(&mut state, 0x99);
-        assert_eq!((state.segs[seg::CS].base, state.segs[seg::CS].selector, state.rip), (0x9_9000, 0x9900, 0));
+        assert_eq!(
+            (state.segs[seg::CS].base, state.segs[seg::CS].selector, state.rip),
+            (0x9_9000, 0x9900, 0)
+        );
     }
 }

@@ -102,7 +102,8 @@ impl SoftVcpu {
             return Some(Exit::Halted);
         }
         let due = self.shared.chips().next_timer(self.id);
-        let limit = due.filter(|_| !deaf).map(|due| Duration::from_nanos(due.saturating_sub(self.shared.now())));
+        let limit =
+            due.filter(|_| !deaf).map(|due| Duration::from_nanos(due.saturating_sub(self.shared.now())));
         self.shared.turns.release();
         self.bell.sleep(limit);
         self.take_turn();

@@ -130,7 +130,10 @@ impl MsiSink for SoftVm {
 impl Vm for SoftVm {
     fn create_vcpu(&self, id: u32) -> Result<Box<dyn Vcpu>, AccelError> {
         if id >= self.shared.cpus() {
-            return Err(AccelError::CannotRun(format!("no vCPU {id}: the machine has {}", self.shared.cpus())));
+            return Err(AccelError::CannotRun(format!(
+                "no vCPU {id}: the machine has {}",
+                self.shared.cpus()
+            )));
         }
         Ok(Box::new(SoftVcpu::new(self.shared.clone(), id)))
     }
