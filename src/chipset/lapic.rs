@@ -95,6 +95,15 @@ impl LocalApic {
         }
     }
 
+    /// As firmware leaves the boot CPU's: on, the 8259s' interrupts on LINT0, NMI on LINT1 (virtual wire mode,
+    /// MultiProcessor Specification 1.4, section 3.6.2.2).
+    pub fn virtual_wire(id: u8) -> Self {
+        let mut apic = Self { spurious: SOFT_ENABLE | 0xff, ..Self::new(id) };
+        apic.lvt[LINT0] = 0x700;
+        apic.lvt[LINT1] = 0x400;
+        apic
+    }
+
     /// Reads the 32-bit register at `offset` in the page.
     pub fn read(&mut self, offset: u64, now: u64) -> u32 {
         let index = (offset >> 4 & 7) as usize;

@@ -69,6 +69,13 @@ impl Chips {
         }
     }
 
+    /// The local APIC of CPU `id` as that CPU finds it when it starts: the boot CPU's as firmware leaves it.
+    pub fn reset_lapic(&mut self, id: usize, boot: bool) {
+        let new = if boot { LocalApic::virtual_wire } else { LocalApic::new };
+        self.lapics[id] = new(id as u8);
+        self.signals[id] = Signals::default();
+    }
+
     /// Drives a global system interrupt.
     pub fn set_gsi(&mut self, gsi: u32, level: bool) -> Wake {
         let mut wake = Wake::default();

@@ -165,6 +165,7 @@ impl Vcpu for SoftVcpu {
         };
         self.cpu.reset();
         self.machine.reset();
+        self.shared.chips().reset_lapic(self.id, !self.waits_for_sipi);
         self.shared.set_quiet(self.id, false);
         Ok(())
     }

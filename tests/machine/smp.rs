@@ -7,6 +7,10 @@ use minivmm::accel::{Exit, StartState};
 
 use crate::bench::*;
 
+on_each_accelerator! {
+    the_second_cpu_starts_by_init_and_sipi,
+}
+
 const LAPIC_ICR: u64 = 0xfee0_0300;
 const TRAMPOLINE: u64 = 0x8000;
 
@@ -39,9 +43,8 @@ fn load_programs(bench: &Bench) {
     });
 }
 
-#[test]
-fn the_second_cpu_starts_by_init_and_sipi() {
-    let Some(bench) = Bench::new(2) else { return };
+fn the_second_cpu_starts_by_init_and_sipi(machine: Open) {
+    let Some(bench) = machine(2) else { return };
     load_programs(&bench);
     let mut boot = bench.boot_cpu(&long());
     let (ready, is_ready) = mpsc::channel();

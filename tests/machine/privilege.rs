@@ -4,6 +4,12 @@ use iced_x86::code_asm::*;
 
 use crate::bench::*;
 
+on_each_accelerator! {
+    syscall_enters_the_kernel_and_sysret_comes_back,
+    a_user_fault_is_no_syscall,
+    a_user_jump_to_the_kernel_entry_is_no_syscall,
+}
+
 const USER: u64 = 0x3_0000;
 const ENTRY: u64 = KERNEL;
 const FAULT: u64 = KERNEL + 0x1000;
@@ -62,9 +68,8 @@ fn load_kernel(bench: &Bench) {
     });
 }
 
-#[test]
-fn syscall_enters_the_kernel_and_sysret_comes_back() {
-    let Some(bench) = Bench::new(1) else { return };
+fn syscall_enters_the_kernel_and_sysret_comes_back(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     load_kernel(&bench);
     bench.load(USER, 64, |a| {
         a.mov(eax, 1).unwrap();
@@ -76,9 +81,8 @@ fn syscall_enters_the_kernel_and_sysret_comes_back() {
     assert_eq!(bench.run_program(&long()), expected);
 }
 
-#[test]
-fn a_user_fault_is_no_syscall() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_user_fault_is_no_syscall(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     load_kernel(&bench);
     bench.load(USER, 64, |a| {
         a.mov(rbx, KERNEL + 0x5000).unwrap();
@@ -87,9 +91,8 @@ fn a_user_fault_is_no_syscall() {
     assert_eq!(bench.run_program(&long()), [7, KERNEL + 0x5000]);
 }
 
-#[test]
-fn a_user_jump_to_the_kernel_entry_is_no_syscall() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_user_jump_to_the_kernel_entry_is_no_syscall(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     load_kernel(&bench);
     bench.load(USER, 64, |a| {
         a.mov(rbx, ENTRY).unwrap();

@@ -4,13 +4,21 @@ use iced_x86::code_asm::*;
 
 use crate::bench::*;
 
+on_each_accelerator! {
+    bit_and_checksum_instructions_give_their_results,
+    a_16_byte_exchange_is_done_once_and_reported,
+    vector_registers_keep_their_values_between_instructions,
+    a_fault_in_such_an_instruction_reaches_the_guest_whole,
+    a_breakpoint_instruction_is_a_trap,
+    a_vector_instruction_may_touch_a_device,
+}
+
 const HANDLER: u64 = 0x1_8000;
 /// Not mapped: beyond the 4 GiB of the tables.
 const UNMAPPED: u64 = 5 << 30;
 
-#[test]
-fn bit_and_checksum_instructions_give_their_results() {
-    let Some(bench) = Bench::new(1) else { return };
+fn bit_and_checksum_instructions_give_their_results(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.ram.write(0x5000, &0x00ff_00ff_u64.to_le_bytes()).unwrap();
     bench.load(CODE, 64, |a| {
         a.mov(ebx, 0x5000).unwrap();
@@ -28,9 +36,8 @@ fn bit_and_checksum_instructions_give_their_results() {
     assert_eq!(bench.run_program(&long()), [16, 0x00f0_00f0, 0xad7d_5351]);
 }
 
-#[test]
-fn a_16_byte_exchange_is_done_once_and_reported() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_16_byte_exchange_is_done_once_and_reported(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.ram.write(0x5000, &[1; 16]).unwrap();
     bench.load(CODE, 64, |a| {
         a.mov(edi, 0x5000).unwrap();
@@ -50,9 +57,8 @@ fn a_16_byte_exchange_is_done_once_and_reported() {
     assert_eq!(u128::from_le_bytes(now), 0x2222 << 64 | 0x1111);
 }
 
-#[test]
-fn vector_registers_keep_their_values_between_instructions() {
-    let Some(bench) = Bench::new(1) else { return };
+fn vector_registers_keep_their_values_between_instructions(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.ram.write(0x5000, &[7, 1, 0, 0, 9, 2, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]).unwrap();
     bench.load(CODE, 64, |a| {
         a.mov(rax, cr4).unwrap();
@@ -87,9 +93,8 @@ fn fault_handler(a: &mut CodeAssembler, vector: u32, has_code: bool) {
     done(a);
 }
 
-#[test]
-fn a_fault_in_such_an_instruction_reaches_the_guest_whole() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_fault_in_such_an_instruction_reaches_the_guest_whole(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.gate(14, HANDLER);
     bench.load(HANDLER, 64, |a| fault_handler(a, 14, true));
     bench.load(CODE, 64, |a| {
@@ -102,9 +107,8 @@ fn a_fault_in_such_an_instruction_reaches_the_guest_whole() {
     assert_eq!(bench.run_program(&long()), [14, 0, UNMAPPED >> 32, 18]);
 }
 
-#[test]
-fn a_breakpoint_instruction_is_a_trap() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_breakpoint_instruction_is_a_trap(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.gate(3, HANDLER);
     bench.load(HANDLER, 64, |a| fault_handler(a, 3, false));
     bench.load(CODE, 64, |a| {
@@ -115,9 +119,8 @@ fn a_breakpoint_instruction_is_a_trap() {
     assert_eq!(bench.run_program(&long()), [3, 0, 9]);
 }
 
-#[test]
-fn a_vector_instruction_may_touch_a_device() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_vector_instruction_may_touch_a_device(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         a.mov(rbx, HOLE).unwrap();
         a.popcnt(eax, dword_ptr(rbx)).unwrap();

@@ -4,6 +4,12 @@ use iced_x86::code_asm::*;
 
 use crate::bench::*;
 
+on_each_accelerator! {
+    a_line_reaches_the_boot_cpu_through_the_pic,
+    a_level_through_the_ioapic_comes_back_until_it_is_lowered,
+    a_message_wakes_a_halted_cpu,
+}
+
 const HANDLER: u64 = 0x1_8000;
 const LAPIC: u64 = 0xfee0_0000;
 const IOAPIC: u64 = 0xfec0_0000;
@@ -22,9 +28,8 @@ fn apic_handler(a: &mut CodeAssembler, value: u32) {
     a.iretq().unwrap();
 }
 
-#[test]
-fn a_line_reaches_the_boot_cpu_through_the_pic() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_line_reaches_the_boot_cpu_through_the_pic(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     // Vector 0x24: IRQ 4 with base 0x20.
     bench.ram.write(0x24 * 4, &[0x00, 0x80, 0x00, 0x10]).unwrap();
     bench.load(HANDLER, 16, |a| {
@@ -51,9 +56,8 @@ fn a_line_reaches_the_boot_cpu_through_the_pic() {
     assert_eq!(bench.run_program(&real()), [0x24, 1, 0x24, 1]);
 }
 
-#[test]
-fn a_level_through_the_ioapic_comes_back_until_it_is_lowered() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_level_through_the_ioapic_comes_back_until_it_is_lowered(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.gate(0x51, HANDLER);
     bench.load(HANDLER, 64, |a| {
         // The second time, the device is served.
@@ -93,9 +97,8 @@ fn a_level_through_the_ioapic_comes_back_until_it_is_lowered() {
     assert_eq!(bench.run_program(&long()), [0x51, 0x51, 2]);
 }
 
-#[test]
-fn a_message_wakes_a_halted_cpu() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_message_wakes_a_halted_cpu(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.gate(0x61, HANDLER);
     bench.load(HANDLER, 64, |a| apic_handler(a, 0x61));
     bench.load(CODE, 64, |a| {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use iced_x86::code_asm::CodeAssembler;
 use minivmm::accel::kvm::KvmAccel;
+use minivmm::accel::soft::SoftAccel;
 use minivmm::accel::{Accel, EntryMode, EntryState, Exit, GuestBus, Kicker, StartState, Vcpu, Vm};
 use minivmm::bus::Access;
 use minivmm::memory::GuestRam;
@@ -122,10 +123,18 @@ pub struct Bench {
     pub bus: Arc<Recorder>,
 }
 
-/// The accelerator, or none with permission to skip.
-pub fn accel() -> Option<Box<dyn Accel>> {
+/// How a test gets a machine with so many CPUs; none when it may be skipped.
+pub type Open = fn(u32) -> Option<Bench>;
+
+/// A machine on the software CPU.
+pub fn soft(cpus: u32) -> Option<Bench> {
+    Some(Bench::new(&SoftAccel, cpus))
+}
+
+/// A machine on KVM, or none with permission to skip.
+pub fn kvm(cpus: u32) -> Option<Bench> {
     match KvmAccel::open() {
-        Ok(accel) => Some(Box::new(accel)),
+        Ok(accel) => Some(Bench::new(&accel, cpus)),
         Err(why) => {
             println!("SKIP kvm: {why}");
             let allowed = std::env::var("MINIVMM_ALLOW_SKIP").unwrap_or_default();
@@ -140,15 +149,14 @@ pub fn accel() -> Option<Box<dyn Accel>> {
 
 impl Bench {
     /// A machine with `cpus` CPUs (not yet created), long-mode tables in place.
-    pub fn new(cpus: u32) -> Option<Self> {
-        let accel = accel()?;
+    fn new(accel: &dyn Accel, cpus: u32) -> Self {
         let ram = GuestRam::new(&[(0, RAM)]).unwrap();
         let vm = accel.create_vm(&ram, cpus).unwrap();
         let bus = Arc::new(Recorder::default());
         bus.vm.set(vm.clone()).unwrap();
         let bench = Self { ram, vm, bus };
         bench.write_tables();
-        Some(bench)
+        bench
     }
 
     fn write_tables(&self) {

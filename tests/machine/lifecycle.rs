@@ -7,6 +7,16 @@ use minivmm::accel::{Exit, StartState};
 
 use crate::bench::*;
 
+on_each_accelerator! {
+    every_start_state_has_its_registers,
+    a_kick_ends_a_run,
+    a_kick_between_runs_ends_the_next_one,
+    a_halted_cpu_can_be_kicked,
+    a_triple_fault_is_a_shutdown_and_a_reset_starts_again,
+    nothing_survives_a_reset,
+    a_waiting_cpu_comes_back_when_kicked,
+}
+
 /// Reports RSI, RBX, RAX and RFLAGS as the program was entered with.
 fn report_entry(a: &mut CodeAssembler) {
     a.mov(ecx, eax).unwrap();
@@ -16,10 +26,9 @@ fn report_entry(a: &mut CodeAssembler) {
     }
 }
 
-#[test]
-fn every_start_state_has_its_registers() {
+fn every_start_state_has_its_registers(machine: Open) {
     for (start, bits) in [(long(), 64), (protected(), 32), (real(), 16)] {
-        let Some(bench) = Bench::new(1) else { return };
+        let Some(bench) = machine(1) else { return };
         bench.load(CODE, bits, |a| {
             report_entry(a);
             a.mov(eax, esp).unwrap();
@@ -38,9 +47,8 @@ fn spin(bench: &Bench) {
     });
 }
 
-#[test]
-fn a_kick_ends_a_run() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_kick_ends_a_run(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     spin(&bench);
     let mut cpu = bench.boot_cpu(&long());
     let kicker = cpu.kicker().unwrap();
@@ -54,9 +62,8 @@ fn a_kick_ends_a_run() {
     other.join().unwrap();
 }
 
-#[test]
-fn a_kick_between_runs_ends_the_next_one() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_kick_between_runs_ends_the_next_one(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     spin(&bench);
     let mut cpu = bench.boot_cpu(&long());
     let kicker = cpu.kicker().unwrap();
@@ -69,9 +76,8 @@ fn a_kick_between_runs_ends_the_next_one() {
     assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
 }
 
-#[test]
-fn a_halted_cpu_can_be_kicked() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_halted_cpu_can_be_kicked(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         out_value(a, REPORT, 1);
         a.cli().unwrap();
@@ -88,9 +94,8 @@ fn a_halted_cpu_can_be_kicked() {
     other.join().unwrap();
 }
 
-#[test]
-fn a_triple_fault_is_a_shutdown_and_a_reset_starts_again() {
-    let Some(bench) = Bench::new(1) else { return };
+fn a_triple_fault_is_a_shutdown_and_a_reset_starts_again(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         out_value(a, REPORT, 7);
         a.ud2().unwrap();
@@ -104,10 +109,9 @@ fn a_triple_fault_is_a_shutdown_and_a_reset_starts_again() {
     }
 }
 
-#[test]
-fn nothing_survives_a_reset() {
+fn nothing_survives_a_reset(machine: Open) {
     const LSTAR: u32 = 0xc000_0082;
-    let Some(bench) = Bench::new(1) else { return };
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         a.mov(r9, cr2).unwrap();
         a.mov(r10, dr0).unwrap();
@@ -141,9 +145,8 @@ fn nothing_survives_a_reset() {
     assert_eq!(second, first);
 }
 
-#[test]
-fn a_waiting_cpu_comes_back_when_kicked() {
-    let Some(bench) = Bench::new(2) else { return };
+fn a_waiting_cpu_comes_back_when_kicked(machine: Open) {
+    let Some(bench) = machine(2) else { return };
     let mut cpu = bench.vm.create_vcpu(1).unwrap();
     cpu.reset(&StartState::WaitForSipi).unwrap();
     let kicker = cpu.kicker().unwrap();

@@ -4,9 +4,16 @@ use iced_x86::code_asm::*;
 
 use crate::bench::*;
 
-#[test]
-fn ports_are_read_and_written_at_each_width() {
-    let Some(bench) = Bench::new(1) else { return };
+on_each_accelerator! {
+    ports_are_read_and_written_at_each_width,
+    string_ports_make_one_access_for_each_element,
+    memory_without_ram_is_the_bus_at_each_width,
+    an_access_across_pages_arrives_in_pieces_that_add_up,
+    an_access_knows_the_instruction_behind_it,
+}
+
+fn ports_are_read_and_written_at_each_width(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         a.mov(edx, 0x3f8).unwrap();
         a.in_(al, dx).unwrap();
@@ -34,9 +41,8 @@ fn ports_are_read_and_written_at_each_width() {
     assert_eq!(bench.events(), expected);
 }
 
-#[test]
-fn string_ports_make_one_access_for_each_element() {
-    let Some(bench) = Bench::new(1) else { return };
+fn string_ports_make_one_access_for_each_element(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.ram.write(0x5000, &[1, 0, 2, 0, 3, 0]).unwrap();
     bench.load(CODE, 64, |a| {
         a.mov(edx, 0x1f0).unwrap();
@@ -59,9 +65,8 @@ fn string_ports_make_one_access_for_each_element() {
     assert_eq!(read, [9, 8, 7, 6, 5]);
 }
 
-#[test]
-fn memory_without_ram_is_the_bus_at_each_width() {
-    let Some(bench) = Bench::new(1) else { return };
+fn memory_without_ram_is_the_bus_at_each_width(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         a.mov(rbx, HOLE).unwrap();
         a.mov(eax, 0x0403_0201).unwrap();
@@ -89,9 +94,8 @@ fn memory_without_ram_is_the_bus_at_each_width() {
     assert_eq!(bench.events(), expected);
 }
 
-#[test]
-fn an_access_across_pages_arrives_in_pieces_that_add_up() {
-    let Some(bench) = Bench::new(1) else { return };
+fn an_access_across_pages_arrives_in_pieces_that_add_up(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         a.mov(rbx, HOLE + 0xffd).unwrap();
         a.mov(eax, 0x4433_2211).unwrap();
@@ -110,9 +114,8 @@ fn an_access_across_pages_arrives_in_pieces_that_add_up() {
     assert!(bytes.into_iter().eq(expected));
 }
 
-#[test]
-fn an_access_knows_the_instruction_behind_it() {
-    let Some(bench) = Bench::new(1) else { return };
+fn an_access_knows_the_instruction_behind_it(machine: Open) {
+    let Some(bench) = machine(1) else { return };
     bench.load(CODE, 64, |a| {
         a.nop().unwrap();
         a.in_(al, 0x60).unwrap();
