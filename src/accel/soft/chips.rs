@@ -73,7 +73,6 @@ impl Chips {
     pub fn reset_lapic(&mut self, id: usize, boot: bool) {
         let new = if boot { LocalApic::virtual_wire } else { LocalApic::new };
         self.lapics[id] = new(id as u8);
-        self.signals[id] = Signals::default();
     }
 
     /// Drives a global system interrupt.
