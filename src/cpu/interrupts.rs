@@ -397,7 +397,8 @@ impl Cpu {
     }
 
     fn take_flags(&mut self, flags: u64, size: u64, old_cpl: u8) {
-        let mut mask = rf::STATUS | rf::TF | rf::DF | rf::NT | rf::RF | rf::AC | rf::ID;
+        // RF would suppress instruction breakpoints, which there are none of.
+        let mut mask = rf::STATUS | rf::TF | rf::DF | rf::NT | rf::AC | rf::ID;
         if old_cpl == 0 {
             mask |= rf::IOPL | rf::VIF | rf::VIP;
         }

@@ -33,6 +33,8 @@ pub struct Translation {
     /// Writes with the same rights would succeed too, and the page is already dirty.
     pub write_ready: bool,
     pub global: bool,
+    /// Bits of offset in the page: 12, 21, 22 or 30.
+    pub page_bits: u32,
 }
 
 const PRESENT: u64 = 1;
@@ -110,7 +112,7 @@ pub fn walk(
     rights: Rights,
 ) -> Result<Translation, Exception> {
     if s.cr0 & cr0::PG == 0 {
-        return Ok(Translation { address, write_ready: true, global: false });
+        return Ok(Translation { address, write_ready: true, global: false, page_bits: 12 });
     }
     let mut w = Walk::new(s, phys_bits, address, access, rights);
     // An entry that changes under the walk makes it start over; a guest that keeps changing it gets a fault-free
@@ -261,6 +263,7 @@ impl<'a> Walk<'a> {
             address: frame & !below | self.address & below,
             write_ready: self.may_write(allow) && (leaf | dirty) & DIRTY != 0,
             global: leaf & GLOBAL != 0 && self.s.cr4 & cr4::PGE != 0,
+            page_bits: shift,
         })
     }
 

@@ -253,6 +253,14 @@ impl Default for CpuState {
 }
 
 impl CpuState {
+    /// Where a start-up IPI puts a processor that waits for it after INIT: real mode at `vector` * 4096.
+    pub fn startup(&mut self, vector: u8) {
+        let cs = &mut self.segs[seg::CS];
+        (cs.selector, cs.base) = ((vector as u16) << 8, (vector as u64) << 12);
+        self.rip = 0;
+        self.halted = false;
+    }
+
     /// Current privilege level, 0 to 3.
     pub fn cpl(&self) -> u8 {
         if self.cr0 & cr0::PE == 0 {

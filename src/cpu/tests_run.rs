@@ -226,6 +226,27 @@ fn a_changed_mapping_runs_other_code_at_the_same_address() {
     assert_eq!(p.state().gpr[gpr::RAX], 5);
 }
 
+#[test]
+fn invlpg_on_a_large_page_forgets_all_of_it() {
+    let mut p = program(long_mode(), |a| {
+        a.mov(rax, qword_ptr(rsi)).unwrap();
+        a.mov(qword_ptr(rdi), rcx).unwrap();
+        a.invlpg(ptr(rbx)).unwrap();
+        a.mov(rdx, qword_ptr(rsi)).unwrap();
+        a.hlt().unwrap();
+    });
+    // 4 MiB to 6 MiB is one large page, first onto 2 MiB, then onto 0; INVLPG names another part of it.
+    let pde = TABLES + 0x2000 + 2 * 8;
+    p.m.poke64(pde, 0x20_0087);
+    p.m.poke64(0x20_0000 + 0x15_0000, 1);
+    p.m.poke64(0x15_0000, 2);
+    let g = &mut p.i.cpu.state.gpr;
+    (g[gpr::RSI], g[gpr::RBX]) = (0x40_0000 + 0x15_0000, 0x40_0000 + 0x3000);
+    (g[gpr::RDI], g[gpr::RCX]) = (pde, 0x87);
+    assert_eq!(p.run(), Exit::Halt);
+    assert_eq!((p.state().gpr[gpr::RAX], p.state().gpr[gpr::RDX]), (1, 2));
+}
+
 /// A 16-bit stub like a kernel's AP trampoline: real mode, protected mode, long mode.
 #[test]
 fn an_ap_gets_from_real_mode_to_long_mode() {
@@ -273,8 +294,7 @@ fn an_ap_gets_from_real_mode_to_long_mode() {
     code.extend([0x10, 0]);
     p.m.poke(at + 0x200, &code);
     let mut state = CpuState::default();
-    state.segs[seg::CS] = Segment { selector: 0x800, attr: 0x9b, limit: 0xffff, base: at };
-    state.rip = 0;
+    state.startup(8);
     p.i.cpu.state = state;
     p.i.cpu.flush_tlb();
     assert_eq!(p.run(), Exit::Halt);
@@ -309,6 +329,50 @@ fn single_step_traps_after_each_instruction() {
     assert_eq!(p.handled(), vector::DB as u64);
     assert_eq!((p.state().gpr[gpr::RAX], p.stack(0)), (1, CODE + 5));
     assert_ne!(p.state().dr[6] & 1 << 14, 0);
+}
+
+/// A hostile guest: random bytes as code at every level and code size, random registers, page tables among the data
+/// that it can write.
+#[test]
+fn random_code_never_panics() {
+    let mut seed = 0x1234_5678_9abc_def0u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed ^ seed >> 29
+    };
+    for round in 0..400u64 {
+        let state = match round % 4 {
+            0 => user_mode(),
+            1 => CpuState { rip: CODE & 0xffff, ..CpuState::default() },
+            _ => long_mode(),
+        };
+        let mut p = program(state, |a| a.nop().unwrap());
+        if round % 4 == 3 {
+            // 32-bit segments below long mode.
+            p.i.cpu.state.segs[seg::CS].attr = 0xc09b;
+        }
+        if round % 4 == 1 {
+            p.i.cpu.state.startup((CODE >> 12) as u8);
+        }
+        for n in 0..0x1000 / 8 {
+            p.m.poke64(CODE + 8 * n, next());
+        }
+        for g in &mut p.i.cpu.state.gpr {
+            *g = match next() % 4 {
+                0 => next(),
+                1 => next() % 0x40_0000,
+                2 => TABLES + next() % 0x8000,
+                _ => DATA + next() % 0x2000,
+            };
+        }
+        for _ in 0..40 {
+            p.i.cpu.state.halted = false;
+            if p.i.run(&mut p.m, 200) == Exit::Shutdown {
+                break;
+            }
+            p.i.cpu.state.rip = CODE + next() % 0xff0;
+        }
+    }
 }
 
 /// Not a limit, a figure: run with `--release -- --nocapture`.

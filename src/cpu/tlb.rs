@@ -46,7 +46,20 @@ pub struct Tlb {
     set: usize,
     /// Raised by every flush.
     version: u64,
+    /// Which 2 MiB and 1 GiB regions have had entries from large pages since the last flush, by hash.
+    large: [u64; LARGE_WORDS],
 }
+
+const LARGE_WORDS: usize = 16;
+
+/// Word and bit for a region of `1 << bits` bytes.
+fn large_bit(address: u64, bits: u32) -> (usize, u64) {
+    let h = (address >> bits).wrapping_add(bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+    (h as usize / 64 % LARGE_WORDS, 1 << (h % 64))
+}
+
+/// Sizes of large pages, as bits of offset; 4 MiB pages count as two of 2 MiB.
+const LARGE: [u32; 2] = [21, 30];
 
 /// Where an access goes.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +71,7 @@ pub(super) struct Place {
 
 impl Default for Tlb {
     fn default() -> Self {
-        Tlb { entries: Box::new([EMPTY; ENTRIES]), epoch: 0, set: 0, version: 1 }
+        Tlb { entries: Box::new([EMPTY; ENTRIES]), epoch: 0, set: 0, version: 1, large: [0; LARGE_WORDS] }
     }
 }
 
@@ -66,6 +79,7 @@ impl Tlb {
     /// Forgets everything.
     pub(super) fn flush(&mut self) {
         self.version += 1;
+        self.large = [0; LARGE_WORDS];
         self.epoch += EPOCH_STEP;
         if self.epoch > OFFSET {
             self.epoch = 0;
@@ -81,8 +95,23 @@ impl Tlb {
         }
     }
 
-    /// Forgets one linear page.
+    /// Notes that part of a large page is about to be entered in pieces of 4 KiB.
+    fn note_large(&mut self, address: u64, page_bits: u32) {
+        for bits in LARGE.into_iter().filter(|&b| b <= page_bits) {
+            let (word, bit) = large_bit(address, if page_bits >= 30 { 30 } else { bits });
+            self.large[word] |= bit;
+        }
+    }
+
+    /// Forgets one linear page; everything, when the address may lie in a large page, whose pieces are all over.
     pub(super) fn flush_page(&mut self, address: u64) {
+        let large = LARGE.into_iter().any(|bits| {
+            let (word, bit) = large_bit(address, bits);
+            self.large[word] & bit != 0
+        });
+        if large {
+            return self.flush();
+        }
         self.version += 1;
         let way = (address >> 12) as usize % WAYS;
         for set in 0..3 {
@@ -426,6 +455,11 @@ impl Cpu {
             Ok(t) => t,
             Err(e) => return self.raise(e),
         };
+        if t.page_bits > 12 {
+            // Both halves of a 4 MiB page.
+            self.tlb.note_large(a, t.page_bits);
+            self.tlb.note_large(a ^ 1 << 21, t.page_bits);
+        }
         let frame = t.address & !OFFSET;
         let page = m.ram(frame);
         let tag = self.tlb.tag(a);

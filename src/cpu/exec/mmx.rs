@@ -169,14 +169,14 @@ fn maskmovq<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.need_mmx()?;
     let at = c.linear(op.seg, c.state.gpr[gpr::RDI] & c.address_mask(op), 8)?;
     let (data, mask) = (c.mm(op.r[1]).to_le_bytes(), c.mm(op.r[2]).to_le_bytes());
-    c.before_mmx_store();
+    // Here, and in the conversions, even an instruction that faults has taken the registers over.
+    c.take_over();
     if mask.iter().any(|b| b & 0x80 != 0) {
         c.probe_write(m, at, 8)?;
     }
     for n in (0..8).filter(|&n| mask[n] & 0x80 != 0) {
         c.store(m, at.wrapping_add(n as u64), data[n])?;
     }
-    c.take_over();
     Ok(())
 }
 
@@ -212,14 +212,12 @@ fn to_float<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     let registers = op.msize == 0;
     if registers {
         c.need_mmx()?;
+        c.take_over();
     }
     let b = source(c, m, op)?;
     let mut x = [0; 2];
     let raised = native::vector_fp(Stub(op.aux), c.state.vec.mxcsr, &mut x, &[b, 0]);
     c.float_flags(raised)?;
-    if registers {
-        c.take_over();
-    }
     let high = if op.r[3] == 1 { x[1] } else { c.xmm(op.r[0])[1] };
     c.set_xmm(op.r[0], [x[0], high], false);
     Ok(())
@@ -229,6 +227,7 @@ fn to_float<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 fn from_float<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.need_sse()?;
     c.need_mmx()?;
+    c.take_over();
     let b = if op.msize != 0 { c.load_vector(m, op, op.msize == 16)?[0] } else { c.xmm(op.r[1]) };
     let b = if op.r[3] == 1 { b } else { [b[0], 0] };
     let mut x = [0; 2];
