@@ -378,6 +378,12 @@ impl Cpu {
         self.raise(Exception { cr2: Some(a), ..e })
     }
 
+    /// For operands that are accessed in pieces: an address that is not canonical comes before any page fault.
+    pub(super) fn both_ends_canonical(&mut self, a: u64, size: usize) -> Flow {
+        let end = a.wrapping_add(size as u64 - 1);
+        if self.canonical(a) && self.canonical(end) { Ok(()) } else { self.not_canonical(a) }
+    }
+
     fn read_parts<M: Machine>(&mut self, m: &mut M, parts: &[(Place, usize); 2], data: &mut [u8]) {
         let (low, high) = data.split_at_mut(parts[0].1);
         for ((place, _), part) in parts.iter().zip([low, high]) {

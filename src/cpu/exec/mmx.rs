@@ -227,8 +227,8 @@ fn to_float<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
 fn from_float<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.need_sse()?;
     c.need_mmx()?;
-    c.take_over();
     let b = if op.msize != 0 { c.load_vector(m, op, op.msize == 16)?[0] } else { c.xmm(op.r[1]) };
+    c.take_over();
     let b = if op.r[3] == 1 { b } else { [b[0], 0] };
     let mut x = [0; 2];
     let raised = native::vector_fp(Stub(op.aux), c.state.vec.mxcsr, &mut x, &b);

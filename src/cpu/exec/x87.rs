@@ -10,6 +10,7 @@ use super::super::exceptions::Flow;
 use super::super::machine::Machine;
 use super::super::op::{Handler, Op};
 use super::super::state::rflags as rf;
+use super::super::xsave::VectorState;
 use super::native::{FxImage, X87, x87};
 
 /// What an instruction does with its memory operand.
@@ -89,15 +90,116 @@ fn memory<M: Machine, const KIND: u8>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flo
     Ok(())
 }
 
-/// FNSTENV, FLDENV, FNSAVE, FRSTOR hold the host's pointers and another layout; FXSAVE is what 64-bit systems use.
-fn environment(n: N) -> bool {
-    matches!(n, N::Fnstenv | N::Fldenv | N::Fnsave | N::Frstor)
+/// Bytes of the 32-bit protected-mode environment, which 64-bit mode uses too.
+const ENVIRONMENT: usize = 28;
+/// Environment and eight registers.
+const WHOLE: usize = 108;
+
+impl VectorState {
+    /// The two tag bits of a physical register: 0 valid, 1 zero, 2 special, 3 empty (SDM vol. 1, 8.1.7).
+    fn tag(&self, physical: usize) -> u16 {
+        let f = &self.fpr[physical];
+        let exponent = u16::from_le_bytes([f[8], f[9]]) & 0x7fff;
+        let mantissa = u64::from_le_bytes(std::array::from_fn(|n| f[n]));
+        match (self.ftw >> physical & 1, exponent, mantissa) {
+            (0, ..) => 3,
+            (_, 0, 0) => 1,
+            (_, 0 | 0x7fff, _) => 2,
+            (_, _, m) if m >> 63 == 0 => 2,
+            _ => 0,
+        }
+    }
+
+    fn put_environment(&self, b: &mut [u8; WHOLE]) {
+        let tags = (0..8).fold(0, |t, n| t | self.tag(n) << (2 * n));
+        for (at, v) in [(0, self.fcw), (4, self.fsw), (8, tags), (24, 0)] {
+            b[at..at + 2].copy_from_slice(&v.to_le_bytes());
+            b[at + 2..at + 4].fill(0xff);
+        }
+        b[12..16].copy_from_slice(&(self.fip as u32).to_le_bytes());
+        b[16..20].copy_from_slice(&((self.fop as u32) << 16).to_le_bytes());
+        b[20..24].copy_from_slice(&(self.fdp as u32).to_le_bytes());
+        for n in 0..8 {
+            let at = ENVIRONMENT + 10 * n;
+            b[at..at + 10].copy_from_slice(&self.fpr[(self.top() + n) & 7]);
+        }
+    }
+
+    fn take_environment(&mut self, b: &[u8; WHOLE], registers: bool) {
+        let word = |at: usize| u16::from_le_bytes([b[at], b[at + 1]]);
+        let dword = |at: usize| word(at) as u64 | (word(at + 2) as u64) << 16;
+        self.fcw = word(0) & 0x1f7f | 0x40;
+        self.fsw = word(4);
+        self.ftw = (0..8).fold(0, |t, n| t | ((word(8) >> (2 * n) & 3 != 3) as u8) << n);
+        (self.fip, self.fdp) = (dword(12), dword(20));
+        self.fop = word(18) & 0x7ff;
+        for n in (0..8).filter(|_| registers) {
+            let (at, physical) = (ENVIRONMENT + 10 * n, (self.top() + n) & 7);
+            self.fpr[physical].copy_from_slice(&b[at..at + 10]);
+        }
+        self.update_summary();
+    }
+}
+
+/// FNSTENV, and FNSAVE when `WITH_REGISTERS`.
+fn save<M: Machine, const WITH_REGISTERS: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.need_fpu()?;
+    let at = c.ea(op)?;
+    let mut b = [0; WHOLE];
+    c.state.vec.put_environment(&mut b);
+    let size = if WITH_REGISTERS { WHOLE } else { ENVIRONMENT };
+    c.both_ends_canonical(at, size)?;
+    // The processor looks at the first byte, then at the last.
+    c.probe_write(m, at, 1)?;
+    c.probe_write(m, at.wrapping_add(size as u64 - 1), 1)?;
+    for (n, part) in b[..size].chunks(4).enumerate() {
+        c.store_bytes(m, at.wrapping_add(4 * n as u64), part)?;
+    }
+    if WITH_REGISTERS {
+        let v = &mut c.state.vec;
+        (v.fcw, v.fsw, v.ftw, v.fop, v.fip, v.fdp) = (0x37f, 0, 0, 0, 0, 0);
+    } else {
+        c.state.vec.fcw |= 0x3f;
+        c.state.vec.update_summary();
+    }
+    Ok(())
+}
+
+/// FLDENV, and FRSTOR when `WITH_REGISTERS`.
+fn restore<M: Machine, const WITH_REGISTERS: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    c.need_fpu_ready()?;
+    let at = c.ea(op)?;
+    let mut b = [0; WHOLE];
+    let size = if WITH_REGISTERS { WHOLE } else { ENVIRONMENT };
+    c.both_ends_canonical(at, size)?;
+    c.load::<u8, M>(m, at)?;
+    c.load::<u8, M>(m, at.wrapping_add(size as u64 - 1))?;
+    for (n, part) in b[..size].chunks_mut(4).enumerate() {
+        c.load_bytes(m, at.wrapping_add(4 * n as u64), part)?;
+    }
+    c.state.vec.take_environment(&b, WITH_REGISTERS);
+    Ok(())
+}
+
+/// The 16-bit layouts are not supported.
+fn environment<M: Machine>(i: &Instruction) -> Option<Handler<M>> {
+    use iced_x86::Code as C;
+    match i.code() {
+        C::Fnstenv_m28byte => Some(save::<M, false>),
+        C::Fnsave_m108byte => Some(save::<M, true>),
+        C::Fldenv_m28byte => Some(restore::<M, false>),
+        C::Frstor_m108byte => Some(restore::<M, true>),
+        _ => None,
+    }
 }
 
 pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> Option<Handler<M>> {
     let e = &s.encoding;
-    if e.map != 0 || !(0xd8..=0xdf).contains(&e.opcode) || environment(i.mnemonic()) {
+    if e.map != 0 || !(0xd8..=0xdf).contains(&e.opcode) {
         return None;
+    }
+    if matches!(i.mnemonic(), N::Fnstenv | N::Fldenv | N::Fnsave | N::Frstor) {
+        return environment(i);
     }
     (op.r[2], op.r[3]) = (e.opcode, e.modrm);
     op.aux = matches!(i.mnemonic(), N::Fcomi | N::Fcomip | N::Fucomi | N::Fucomip) as u16;
@@ -147,7 +249,7 @@ fn conditional<M: Machine>(c: &mut Cpu, _: &mut M, op: &Op<M>) -> Flow {
 }
 
 /// Invalid operation by an empty register: C1 clear, IE and SF set, and if masked the indefinite NaN.
-fn stack_underflow(v: &mut super::super::xsave::VectorState, to: usize) {
+fn stack_underflow(v: &mut VectorState, to: usize) {
     v.fsw = v.fsw & !0x200 | 0x41;
     if v.fcw & 1 != 0 {
         v.fpr[to] = [0, 0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0xff];
