@@ -121,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn a_zero_result_goes_out_as_all_ones_in_udp_only() {
+        let mut frame = [0xff, 0xff, 0, 0];
+        insert(&mut frame, 0, 4, 2);
+        assert_eq!(frame, [0xff, 0xff, 0, 0]);
+        insert_udp(&mut frame, 0, 4, 2);
+        assert_eq!(frame, [0xff, 0xff, 0xff, 0xff]);
+    }
+
+    #[test]
     fn positions_outside_the_frame_change_nothing() {
         let mut frame = [1, 2, 3];
         insert(&mut frame, 5, 9, 0);

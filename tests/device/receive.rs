@@ -413,3 +413,15 @@ fn the_packet_checksum_sums_what_is_stored_from_pcss_on() {
         }
     }
 }
+
+#[test]
+fn cfien_compares_the_canonical_bit_of_the_tag() {
+    for (cfi_wanted, tci, wanted) in [(0, 0x0064, true), (0, 0x1064, false), (rctl::CFI, 0x1064, true)] {
+        let mut bench = TestNic::default();
+        bench.start_rx(8, rctl::VFE | rctl::CFIEN | cfi_wanted);
+        bench.write(reg::VFTA + 4 * (0x64 >> 5), 1 << (0x64 & 31));
+        let mut frame = frame_to(MAC, 100);
+        frame.splice(12..12, [0x81, 0x00].into_iter().chain(u16::to_be_bytes(tci)));
+        assert_eq!(bench.inject(&frame) == Delivery::Taken, wanted, "{tci:#x}");
+    }
+}

@@ -271,3 +271,40 @@ fn a_segment_size_of_one_byte_is_worked_off_in_portions() {
     assert_eq!(bench.peer.take_all().len(), 9000);
     assert_eq!(bench.read(reg::TDH), 2);
 }
+
+#[test]
+fn a_single_short_segment_is_padded_even_when_its_checksum_is_left_to_the_peer() {
+    let mut bench = TestNic::default();
+    bench.start_tx(64);
+    bench.peer.set_accepts(TAKES_ALL);
+    queue(&mut bench, &prepare(true, true, &[0], 100), &[], BOTH, 0);
+    let (frame, meta) = bench.peer.take().unwrap();
+    assert_eq!((frame.len(), meta.gso, meta.csum.is_some()), (60, None, true));
+}
+
+#[test]
+fn packets_with_cwr_are_cut_here() {
+    let mut bench = TestNic::default();
+    bench.start_tx(64);
+    bench.peer.set_accepts(TAKES_ALL);
+    let mut packet = prepare(true, true, &[3; 2500], 1000);
+    packet.frame[47] |= 0x80;
+    queue(&mut bench, &packet, &[], BOTH, 0);
+    let sent = bench.peer.take_all();
+    assert_eq!(sent.len(), 3);
+    assert!(sent.iter().all(|f| f[47] & 0x80 != 0), "copied into every segment");
+}
+
+#[test]
+fn contexts_do_not_outlive_a_reset() {
+    let mut bench = TestNic::default();
+    bench.start_tx(64);
+    let packet = prepare(true, true, &[3; 2500], 1000);
+    queue(&mut bench, &packet, &[], BOTH, 0);
+    assert_eq!(bench.peer.take_all().len(), 3);
+    bench.io_write(reg::CTRL, ctrl::RST);
+    bench.start_tx(64);
+    bench.queue_data(TX_BUFFERS, 2554, txd::TSE | txd::IFCS | txd::EOP | txd::RS, BOTH, 0);
+    bench.ring_doorbell();
+    assert!(bench.peer.take().is_none());
+}

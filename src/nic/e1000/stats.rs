@@ -121,3 +121,25 @@ fn size_bin(first: u32, len: usize) -> u32 {
     let bin = [64, 127, 255, 511, 1023].iter().filter(|&&limit| len + FCS_LEN > limit).count();
     first + 4 * bin as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::nic::e1000::Model;
+    use crate::nic::e1000::eeprom::{Eeprom, default_image};
+    use crate::time::ManualClock;
+
+    #[test]
+    fn counters_stick_at_their_maximum() {
+        let eeprom = Eeprom::new(default_image([2; 6], 0x100e), true);
+        let mut regs = Regs::new(Model::I82540Em, eeprom, 0, false, Arc::new(ManualClock::default()));
+        regs.count(reg::TPT, u64::from(u32::MAX));
+        regs.count(reg::TPT, 1);
+        assert_eq!(regs.get(reg::TPT), u32::MAX);
+        regs.count_octets(reg::TOTL, u64::MAX - 1);
+        regs.count_octets(reg::TOTL, 64);
+        assert_eq!((regs.get(reg::TOTL), regs.get(reg::TOTL + 4)), (u32::MAX, u32::MAX));
+    }
+}

@@ -316,6 +316,9 @@ impl TxEngine {
             self.outgoing = Some(Outgoing::Cut { bytes, plan, next: 0, tag });
             return Pushed::Later;
         };
+        if meta.gso.is_none() && gathered.body.is_empty() {
+            pad(view, &mut gathered.head);
+        }
         let frame = Frame { head: &gathered.head, body: &gathered.body, meta };
         let pushed = self.offer(nic, view, &frame);
         if pushed == Pushed::Done {
