@@ -414,10 +414,10 @@ impl SyscallFix {
             *word = read_linear(around, &state, now.regs.rsp.wrapping_add(8 * i as u64))?;
         }
         let [code, rip, cs, flags, rsp, _] = frame;
-        // A jump of the user's to that address looks the same but for the flags that SYSCALL clears (IF among them).
-        let by_syscall =
-            USER_FETCH.contains(&code) && rip == self.lstar && cs & 3 == 3 && flags & self.sfmask == 0;
-        if !by_syscall {
+        // A jump of the user's to that address looks the same but for the flags that SYSCALL clears (IF among them);
+        // RF is set by the fault.
+        let cleared = flags & !RF & self.sfmask == 0;
+        if !(USER_FETCH.contains(&code) && rip == self.lstar && cs & 3 == 3 && cleared) {
             return None;
         }
         let mut after = *now;
