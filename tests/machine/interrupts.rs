@@ -8,6 +8,7 @@ on_each_accelerator! {
     a_line_reaches_the_boot_cpu_through_the_pic,
     a_level_through_the_ioapic_comes_back_until_it_is_lowered,
     a_message_wakes_a_halted_cpu,
+    interrupts_inside_a_string_instruction_lose_nothing,
 }
 
 const HANDLER: u64 = 0x1_8000;
@@ -112,4 +113,59 @@ fn a_message_wakes_a_halted_cpu(machine: Open) {
         done(a);
     });
     assert_eq!(bench.run_program(&long()), [0x61, 1]);
+}
+
+/// CLAC, as a kernel's handlers begin where the processor has SMAP.
+fn clac_if_there(a: &mut CodeAssembler) {
+    let smap = std::arch::x86_64::__cpuid_count(7, 0).ebx >> 20 & 1;
+    if smap == 1 {
+        a.clac().unwrap();
+    }
+}
+
+fn interrupts_inside_a_string_instruction_lose_nothing(machine: Open) {
+    const LEN: u32 = 0x1_0000;
+    const TIMES: u32 = 8;
+    let Some(bench) = machine(1) else { return };
+    bench.gate(0x71, HANDLER);
+    bench.load(HANDLER, 64, |a| {
+        clac_if_there(a);
+        a.push(rbx).unwrap();
+        a.mov(rbx, LAPIC + 0xb0).unwrap();
+        a.mov(dword_ptr(rbx), 0).unwrap();
+        a.inc(r13d).unwrap();
+        a.pop(rbx).unwrap();
+        a.iretq().unwrap();
+    });
+    bench.load(CODE, 64, |a| {
+        let mut again = a.create_label();
+        a.lidt(ptr(IDTR)).unwrap();
+        a.xor(r13d, r13d).unwrap();
+        // Local APIC on; timer periodic, vector 71h, 1 ms where its crystal has 1 GHz.
+        a.mov(rbx, LAPIC).unwrap();
+        for (offset, value) in [(0xf0, 0x1ff), (0x320, 0x2_0071), (0x3e0, 0xb), (0x380, 1_000_000)] {
+            a.mov(dword_ptr(rbx + offset), value).unwrap();
+        }
+        a.sti().unwrap();
+        a.mov(r12d, TIMES).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(edi, 0x40_0000).unwrap();
+        a.mov(ecx, LEN).unwrap();
+        a.mov(eax, r12d).unwrap();
+        a.rep().stosb().unwrap();
+        a.mov(esi, 0x40_0000).unwrap();
+        a.mov(edi, 0x50_0000).unwrap();
+        a.mov(ecx, LEN / 8).unwrap();
+        a.rep().movsq().unwrap();
+        a.lea(eax, dword_ptr(rdi + rcx)).unwrap();
+        out(a, REPORT);
+        a.dec(r12d).unwrap();
+        a.jne(again).unwrap();
+        a.cli().unwrap();
+        done(a);
+    });
+    assert_eq!(bench.run_program(&long()), vec![0x50_0000 + u64::from(LEN); TIMES as usize]);
+    let mut copied = vec![0; LEN as usize + 1];
+    bench.ram.read(0x50_0000, &mut copied).unwrap();
+    assert!(copied[..LEN as usize].iter().all(|b| *b == 1) && copied[LEN as usize] == 0);
 }

@@ -18,6 +18,7 @@ use crate::accel::AccelError;
 use crate::bus::Width;
 use crate::cpu::decode::{self, Needs};
 use crate::cpu::machine::MsrFault;
+use crate::cpu::paging::{self, Access, Rights};
 use crate::cpu::state::rflags;
 use crate::cpu::{Cpu, CpuState, Exception, HostPage, Machine, Outcome};
 use crate::machine::pc;
@@ -65,7 +66,7 @@ impl Assist {
         self.count += 1;
         let state = &mut self.cpu.state;
         before.fill(state);
-        let needs = needs(bytes, state);
+        let needs = if bytes.is_empty() { needs(&peek(around, state), state) } else { needs(bytes, state) };
         let extra = Extra::get(around.fd, &needs, state)?;
         let hint = (!bytes.is_empty()).then_some(bytes);
         let outcome = self.cpu.run_one(around, hint);
@@ -132,6 +133,21 @@ impl Assist {
         self.raised = event.is_some();
         event.map_or(Ok(()), |set| inject(fd, set))
     }
+}
+
+/// The bytes at RIP as far as their page goes, to see what the instruction touches. Checks no rights: whether the
+/// fetch is allowed is decided when it is run.
+fn peek(around: &mut Around<'_>, state: &CpuState) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if state.code_bits() == 64
+        && let Ok(at) = paging::walk(state, around, 52, state.rip, Access::Read, Rights::SupervisorAc)
+    {
+        bytes.resize((PAGE - (at.address & (PAGE - 1))).min(15) as usize, 0);
+        if around.vm.ram.read(at.address, &mut bytes).is_err() {
+            bytes.clear();
+        }
+    }
+    bytes
 }
 
 /// What the instruction touches; everything, when its bytes are not at hand.
