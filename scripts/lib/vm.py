@@ -8,7 +8,7 @@ import threading
 import time
 
 from lib import netns
-from lib.agent import Agent, AgentError
+from lib.agent import Agent, AgentError, AgentGone, AgentTimeout
 from lib.report import Failed
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -89,21 +89,26 @@ class Vm:
 
     def agent(self, timeout=60):
         """The guest agent, once it is ready."""
-        end = time.monotonic() + timeout
-        while self._agent is None:
+        if self._agent is None:
             try:
-                agent = Agent(self.agent_path)
-                agent.wait_ready(max(0.1, end - time.monotonic()))
-                self._agent = agent
-            except (OSError, AgentError) as error:
-                if time.monotonic() > end or not self.alive():
-                    raise self.failure(f"the guest agent did not answer: {error}") from error
-                time.sleep(0.05)
+                self._agent = Agent.connect(self.agent_path, timeout)
+                self._agent.wait_ready(timeout)
+            except (OSError, AgentGone, AgentTimeout) as error:
+                raise self.failure(f"the guest agent did not answer: {error}") from error
         return self._agent
+
+    def forget_agent(self):
+        """Closes the connection; the next use connects again (after a reboot of the guest)."""
+        if self._agent:
+            self._agent.close()
+            self._agent = None
 
     def run(self, command, timeout=60):
         """Runs a shell command in the guest; returns its standard output; a non-zero status fails."""
-        answer = self.agent().call("run", timeout, shell=command)
+        try:
+            answer = self.agent().run(command, timeout)
+        except (AgentError, AgentGone, AgentTimeout) as error:
+            raise self.failure(f"in the guest, {command!r}: {type(error).__name__}: {error}") from error
         if answer["status"] != 0:
             text = (answer.get("stdout", "") + answer.get("stderr", "")).strip()
             raise self.failure(f"in the guest, {command!r} ended with status {answer['status']}: {text}")
@@ -145,8 +150,7 @@ class Vm:
                 self.process.kill()
                 self.process.wait()
         self.reader.join(5)
-        if self._agent:
-            self._agent.close()
+        self.forget_agent()
         self.process.stdout.close()
         if self.log:
             self.log.close()

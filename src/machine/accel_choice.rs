@@ -1,6 +1,6 @@
 //! Which accelerator runs the guest: `-accel` in order, else what suits this machine.
 //!
-//! Without `-accel`: KVM.
+//! Without `-accel`: KVM where it has hardware under it, the software CPU otherwise.
 
 use crate::accel::kvm::KvmAccel;
 use crate::accel::soft::SoftAccel;
@@ -22,7 +22,7 @@ pub struct Chosen {
 /// [`AccelError`] when none works: what each of them said.
 pub fn choose(wanted: &[AccelChoice]) -> Result<Chosen, AccelError> {
     match wanted {
-        [] => Ok(Chosen { accel: open(AccelChoice::Kvm)?, note: None }),
+        [] => Ok(suitable()),
         [only] => Ok(Chosen { accel: open(*only)?, note: None }),
         several => first_that_works(several),
     }
@@ -40,6 +40,16 @@ fn name(choice: AccelChoice) -> &'static str {
         AccelChoice::Kvm => "kvm",
         AccelChoice::Soft => "soft",
     }
+}
+
+fn suitable() -> Chosen {
+    let why = match KvmAccel::open() {
+        Ok(kvm) if kvm.hardware() => return Chosen { accel: Box::new(kvm), note: None },
+        Ok(_) => "this host's KVM has no hardware virtualization under it and would be slower".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let note = Some(format!("-accel soft: {why} (-accel kvm insists)"));
+    Chosen { accel: Box::new(SoftAccel), note }
 }
 
 fn first_that_works(wanted: &[AccelChoice]) -> Result<Chosen, AccelError> {
@@ -65,5 +75,10 @@ pub fn help() -> String {
         }
         Err(error) => format!("does not work here: {error}"),
     };
-    format!("Accelerators, what runs the guest's instructions:\n  kvm   {kvm}\n")
+    let taken = suitable().accel.name();
+    format!(
+        "Accelerators, what runs the guest's instructions:\n  \
+         kvm   {kvm}\n  soft  works everywhere: the CPU in software, no privileges needed\n\
+         Without -accel this machine takes {taken}. -accel kvm:soft takes the first that works.\n"
+    )
 }

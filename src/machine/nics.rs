@@ -42,7 +42,8 @@ impl Nic {
         let msi = Msi::new(dma.clone());
         let timer = HostTimer::new(around.events, around.clock)?;
         let link_delay_ns = u64::try_from(options.link_delay.as_nanos()).unwrap_or(u64::MAX);
-        let config = e1000::Config { link_delay_ns, ..e1000::Config::new(options.mac) };
+        let config =
+            e1000::Config { link_delay_ns, msi: Some(msi.clone()), ..e1000::Config::new(options.mac) };
         let device = E1000::new(config, dma.clone(), intx.clone(), timer.clone());
         let target = Arc::downgrade(&device);
         timer.on_wake(move || {

@@ -116,15 +116,9 @@ def ethtool_reads_the_device():
 
 
 def reboot_brings_the_machine_up_again():
-    from lib.agent import Agent
-
     vm.run("echo before > /tmp/before")
     vm.agent().call("reboot", 10)
-    vm._agent.close()
-    vm._agent = None
-    agent = Agent(vm.agent_path)
-    agent.wait_ready(SLOW)
-    vm._agent = agent
+    vm.agent().wait_event("ready", SLOW)
     want(vm.run("ls /tmp").strip() == "", "files of the first boot are still there")
     vm.run("ping -c 3 -i 0.1 -W 10 10.0.2.2", 60)
 
