@@ -2,13 +2,15 @@
  * iperf3's command, on the library that Debian's libiperf-dev ships as libiperf.a.
  *
  * scripts/build-guest links this with no_crypto.c and glibc_names.c into the guest's /usr/bin/iperf3. It is only
- * the outer loop (the library parses the options and does all the work); no pid file, no daemon mode of its own.
+ * the outer loop: the library parses the options and does all the work.
  */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "iperf_api.h"
 
@@ -21,8 +23,25 @@ static void on_signal(int sig)
 	siglongjmp(interrupted, 1);
 }
 
-static int serve(void)
+/* The library takes -D, but has no way to ask for it. */
+static int wants_daemon(int argc, char **argv)
 {
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "-D") || !strcmp(argv[i], "--daemon"))
+			return 1;
+	return 0;
+}
+
+static int serve(int background)
+{
+	if (background && daemon(0, 0) < 0) {
+		perror("iperf3: cannot go into the background");
+		return 1;
+	}
+	if (iperf_create_pidfile(test) < 0) {
+		iperf_err(test, "error - %s", iperf_strerror(i_errno));
+		return 1;
+	}
 	for (;;) {
 		int rc = iperf_run_server(test);
 		if (rc < 0) {
@@ -55,7 +74,8 @@ int main(int argc, char **argv)
 
 	int status;
 	if (iperf_get_test_role(test) == 's') {
-		status = serve();
+		status = serve(wants_daemon(argc, argv));
+		iperf_delete_pidfile(test);
 	} else {
 		status = iperf_run_client(test) < 0;
 		if (status)

@@ -101,7 +101,8 @@ class AgentTest(unittest.TestCase):
         self.assert_alive()
 
     def test_wrong_json_is_an_error_with_the_place(self):
-        for line, place in ((b"{", 1), (b'{"id":1,}', 9), (b"[1]", None), (b'"x"', None), (b"\xff\xfe", 0), (b"{}{}", 2)):
+        wrong = ((b"{", 1), (b'{"id":1,}', 9), (b"[1]", None), (b'"x"', None), (b"\xff\xfe", 0), (b"{}{}", 2))
+        for line, place in wrong:
             with self.subTest(line):
                 self.send_raw(line + b"\n")
                 answer = self.next_object()
