@@ -3,6 +3,7 @@
 //! Called by `accel/soft`, one [`Interpreter`] per virtual processor. Gives the processor back when the budget is used
 //! up, when the machine wants attention, and when the guest waits; delivers the exceptions of its own instructions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as N, OpKind};
@@ -83,6 +84,9 @@ pub struct Interpreter<M> {
     /// Instructions executed so far (a repeated string instruction counts once per visit).
     pub retired: u64,
     places: Box<[Block]>,
+    /// All blocks in `ops`, for those that lost their place to another, or their TLB version: by RIP, base, mode key
+    /// and physical address.
+    known: HashMap<(u64, u64, u32, u64), Block>,
     ops: Vec<Op<M>>,
     marks: u64,
 }
@@ -103,6 +107,7 @@ impl<M: Machine> Interpreter<M> {
             last_unsupported: None,
             retired: 0,
             places: vec![NO_BLOCK; PLACES].into(),
+            known: HashMap::new(),
             ops: Vec::with_capacity(ARENA + MAX_OPS),
             marks: 0,
         }
@@ -113,6 +118,7 @@ impl<M: Machine> Interpreter<M> {
         self.cpu.flush_tlb();
         self.ops.clear();
         self.places.fill(NO_BLOCK);
+        self.known.clear();
     }
 
     /// Runs about `budget` instructions, fewer if something else comes up. Between calls `self.cpu.state` is complete.
@@ -203,10 +209,11 @@ impl<M: Machine> Interpreter<M> {
         };
         let Some(page) = at.page else { return Ok(None) };
         let slot = self::place(rip);
-        let old = self.places[slot];
-        let same = old.rip == rip && old.base == base && old.key == mode_key(&self.cpu);
-        if same && old.physical == at.physical && self.cpu.code.is_current(old.physical, old.generation) {
-            self.places[slot].version = self.cpu.tlb_version();
+        let name = (rip, base, mode_key(&self.cpu), at.physical);
+        if let Some(known) =
+            self.known.get(&name).filter(|b| self.cpu.code.is_current(b.physical, b.generation))
+        {
+            self.places[slot] = Block { version: self.cpu.tlb_version(), ..*known };
             return Ok(Some(self.places[slot]));
         }
         let Some((generation, fresh)) = self.cpu.mark_code(at.physical) else { return Ok(None) };
@@ -231,6 +238,7 @@ impl<M: Machine> Interpreter<M> {
             len,
         };
         self.places[slot] = block;
+        self.known.insert(name, block);
         Ok(Some(block))
     }
 
@@ -239,6 +247,7 @@ impl<M: Machine> Interpreter<M> {
         if self.ops.len() >= ARENA {
             self.ops.clear();
             self.places.fill(NO_BLOCK);
+            self.known.clear();
         }
         let first = self.ops.len();
         let bits = self.cpu.bits;
