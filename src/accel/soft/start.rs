@@ -13,14 +13,12 @@ const DATA_SEGMENTS: [usize; 5] = [seg::ES, seg::SS, seg::DS, seg::FS, seg::GS];
 
 /// The power-on state with the registers that `entry` names.
 pub(super) fn entry_state(entry: &EntryState) -> CpuState {
-    let mut state = CpuState::default();
-    state.gpr = [0; 16];
+    let gdtr = TableRegister { base: entry.gdt_base, limit: entry.gdt_limit };
+    let mut state = CpuState { gpr: [0; 16], rip: entry.rip, gdtr, ..CpuState::default() };
     state.gpr[gpr::RAX] = entry.rax;
     state.gpr[gpr::RBX] = entry.rbx;
     state.gpr[gpr::RSI] = entry.rsi;
     state.gpr[gpr::RSP] = entry.rsp;
-    state.rip = entry.rip;
-    state.gdtr = TableRegister { base: entry.gdt_base, limit: entry.gdt_limit };
     match entry.mode {
         EntryMode::Long { cr3 } => {
             flat(&mut state, Segment::LONG);
