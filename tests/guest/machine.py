@@ -117,6 +117,7 @@ def ethtool_reads_the_device():
 
 def reboot_brings_the_machine_up_again():
     vm.run("echo before > /tmp/before")
+    vm.agent().events.clear()
     vm.agent().call("reboot", 10)
     vm.agent().wait_event("ready", SLOW)
     want(vm.run("ls /tmp").strip() == "", "files of the first boot are still there")
@@ -133,7 +134,8 @@ def the_tap_goes_with_sigkill():
 
     with Vm([*harness.accel_options(ARGS)]) as other:
         while not _taps():
-            want(other.alive(), "minivmm ended early")
+            if not other.alive():
+                raise other.failure("minivmm ended early")
         other.process.kill()
         other.process.wait()
         want(not _taps(), f"left behind: {_taps()}")
