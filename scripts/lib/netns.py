@@ -7,13 +7,18 @@ import sys
 MARK = "MINIVMM_IN_NETNS"
 
 
+def entered():
+    """Whether this process is the inner run of enter()."""
+    return os.environ.get(MARK) == str(os.getpid())
+
+
 def enter(script):
     """Re-executes `script` (a path) with its arguments inside a new network namespace, once.
 
     Root uses `unshare --net`; others a user namespace in which they are root. The namespace lives as long as
     the processes in it, so nothing is left behind, whatever kills us.
     """
-    if os.environ.get(MARK) == str(os.getpid()):
+    if entered():
         _loopback_up()
         return
     if not shutil.which("unshare"):
@@ -46,6 +51,12 @@ def _loopback_up():
                 f.write(value)
         except OSError:
             pass
+
+
+def interfaces():
+    """Names of the interfaces in our own namespace (sysfs would show those of whoever mounted it)."""
+    with open("/proc/net/dev") as f:
+        return {line.split(":")[0].strip() for line in f.readlines()[2:]}
 
 
 def die_with_parent():
