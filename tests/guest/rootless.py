@@ -45,7 +45,9 @@ def inner(folder, *options):
     os.setuid(NOBODY)
     os.chdir(folder)
     script = os.path.join(folder, "scripts", "boot-and-ping")
-    os.execv(sys.executable, [sys.executable, script, "--no-build", "--json", *options])
+    # A Python in root's home is not for nobody; Debian's is there wherever there is apt.
+    os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    os.execvp("python3", ["python3", script, "--no-build", "--json", *options])
 
 
 def nobody_boots_and_pings():
