@@ -125,12 +125,13 @@ impl Lifecycle {
         self.change(|s| s.active = s.active.saturating_sub(1));
     }
 
-    /// vCPU threads: nothing can wake this CPU any more. The run ends when that holds for all.
+    /// vCPU threads: nothing can wake this CPU any more. The run ends when that holds for all: a kernel without
+    /// ACPI halts so instead of powering off.
     pub fn halted(&self) {
         self.change(|s| {
             s.halted += 1;
             if s.halted >= s.cpus {
-                s.end.get_or_insert(EndReason::Halted);
+                s.end.get_or_insert(s.command_status.map_or(EndReason::Halted, EndReason::CommandExit));
             }
         });
     }
@@ -266,6 +267,16 @@ mod tests {
         life.command_ended(3);
         life.request(PowerEvent::PowerOff);
         assert_eq!(life.next(false, None), Next::End(EndReason::CommandExit(3)));
+    }
+
+    #[test]
+    fn halting_every_cpu_ends_the_run_and_keeps_a_commands_status() {
+        let life = Lifecycle::default();
+        life.halted();
+        assert_eq!(life.next(false, None), Next::End(EndReason::Halted));
+        life.command_ended(4);
+        life.halted();
+        assert_eq!(life.next(false, None), Next::End(EndReason::CommandExit(4)));
     }
 
     #[test]

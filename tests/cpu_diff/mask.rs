@@ -88,6 +88,14 @@ pub fn undefined_fsw(case: &Case) -> u16 {
     if defines { 0 } else { 0x4500 }
 }
 
+/// With a mask of zeros, whether memory that is not there faults is the implementation's choice (SDM vol. 2,
+/// MASKMOVQ: "page faults may still be signaled (implementation dependent)").
+pub fn fault_is_open(case: &Case) -> bool {
+    let i = &case.instruction;
+    let mask = || &case.state.vec.fpr[i.op_register(2).number()][..8];
+    i.mnemonic() == N::Maskmovq && mask().iter().all(|byte| byte & 0x80 == 0)
+}
+
 /// Which byte of a faulting page CR2 names is open when only some bytes of an operand are accessed (SDM vol. 2,
 /// VMASKMOV: "Faults occur only due to mask-bit required memory accesses", without saying for which byte).
 pub fn fault_address_is_open(case: &Case) -> bool {

@@ -149,8 +149,8 @@ fn save<M: Machine, const WITH_REGISTERS: bool>(c: &mut Cpu, m: &mut M, op: &Op<
     c.state.vec.put_environment(&mut b);
     let size = if WITH_REGISTERS { WHOLE } else { ENVIRONMENT };
     c.both_ends_canonical(at, size)?;
-    // The processor looks at the first byte, then at the last.
-    c.probe_write(m, at, 1)?;
+    // The processor looks at the first dword, then at the last byte.
+    c.probe_write(m, at, 4)?;
     c.probe_write(m, at.wrapping_add(size as u64 - 1), 1)?;
     for (n, part) in b[..size].chunks(4).enumerate() {
         c.store_bytes(m, at.wrapping_add(4 * n as u64), part)?;
@@ -172,7 +172,8 @@ fn restore<M: Machine, const WITH_REGISTERS: bool>(c: &mut Cpu, m: &mut M, op: &
     let mut b = [0; WHOLE];
     let size = if WITH_REGISTERS { WHOLE } else { ENVIRONMENT };
     c.both_ends_canonical(at, size)?;
-    c.load::<u8, M>(m, at)?;
+    // The processor looks at the first dword, then at the last byte.
+    c.load::<u32, M>(m, at)?;
     c.load::<u8, M>(m, at.wrapping_add(size as u64 - 1))?;
     for (n, part) in b[..size].chunks_mut(4).enumerate() {
         c.load_bytes(m, at.wrapping_add(4 * n as u64), part)?;
