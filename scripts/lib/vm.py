@@ -23,17 +23,15 @@ class Vm:
     options: more minivmm options; net: the -netdev and -device options (a list).
     """
 
+    program = "minivmm"
+
     def __init__(self, options=(), net=None, kernel=None, log=None):
         self.dir = tempfile.TemporaryDirectory(prefix="minivmm-")
         self.agent_path = os.path.join(self.dir.name, "agent")
         self.result_path = os.path.join(self.dir.name, "result.json")
         if net is None:
             net = ["-netdev", "tap,id=n0", "-device", "e1000,netdev=n0"]
-        self.command = [
-            MINIVMM, "-kernel", kernel or os.path.join(GUEST, "bzImage"), *net,
-            "-serial", "stdio", "-serial", f"unix:{self.agent_path},server=on,wait=off",
-            "-result", self.result_path, *options,
-        ]
+        self.command = self._command(kernel, net, options)
         self.console = b""
         self.changed = threading.Condition()
         self.log = open(log, "wb") if log else None
@@ -45,6 +43,13 @@ class Vm:
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self._agent = None
+
+    def _command(self, kernel, net, options):
+        return [
+            MINIVMM, "-kernel", kernel or os.path.join(GUEST, "bzImage"), *net,
+            "-serial", "stdio", "-serial", f"unix:{self.agent_path},server=on,wait=off",
+            "-result", self.result_path, *options,
+        ]
 
     def __enter__(self):
         return self
@@ -78,6 +83,10 @@ class Vm:
                 self.changed.wait(min(left, 0.2))
         return self.elapsed()
 
+    def cpu_seconds(self):
+        """CPU time of the whole process so far, user and system, in nanosecond steps (clock_getcpuclockid)."""
+        return time.clock_gettime((~self.process.pid << 3) | 2)
+
     def alive(self):
         return self.process.poll() is None
 
@@ -85,7 +94,7 @@ class Vm:
         """An error that shows the end of the console."""
         tail = self.console[-2500:].decode("utf-8", "replace")
         state = "still running" if self.alive() else f"ended with status {self.process.returncode}"
-        return Failed(f"{what} (minivmm {state}). Console:\n{tail}")
+        return Failed(f"{what} ({self.program} {state}). Console:\n{tail}")
 
     def agent(self, timeout=60):
         """The guest agent, once it is ready."""
