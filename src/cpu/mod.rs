@@ -62,6 +62,8 @@ pub struct Cpu {
     /// Physical address bits that page-table entries may use, 32 to 52; the rest is reserved. As in CPUID leaf
     /// 80000008h.
     pub phys_bits: u32,
+    /// Where XSAVE puts what. As in CPUID leaf 0Dh.
+    pub xsave_layout: xsave::Layout,
     /// Status flags while running; `state.rflags` has them between runs only.
     flags: Flags,
     tlb: tlb::Tlb,
@@ -86,6 +88,7 @@ impl Cpu {
         let mut cpu = Cpu {
             state,
             phys_bits: 48,
+            xsave_layout: xsave::Layout::INTEL,
             flags: Flags::default(),
             tlb: tlb::Tlb::default(),
             fault: Exception::plain(vector::UD),

@@ -5,6 +5,7 @@ use iced_x86::code_asm::*;
 use super::exceptions::{Exception, pf, vector};
 use super::state::{cr4, gpr, rflags as rf};
 use super::testing::*;
+use super::xsave::{COMPACTED, Layout, VectorState, component};
 use super::*;
 
 #[test]
@@ -149,17 +150,53 @@ fn xsave_and_xrstor_round_trip() {
 
 #[test]
 fn standard_image_round_trips() {
-    let mut v = xsave::VectorState::default();
+    let mut v = VectorState::default();
     for (n, z) in v.zmm.iter_mut().enumerate() {
         *z = std::array::from_fn(|k| (n * 8 + k) as u64 + 1);
     }
     v.fsw = 3 << 11;
     v.fpr[5] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
     v.ftw = 0x20;
-    let mut image = vec![0; 4096];
-    v.to_standard(0xe7, &mut image).unwrap();
-    assert_eq!(xsave::VectorState::from_standard(&image).unwrap(), v);
-    assert!(xsave::VectorState::from_standard(&image[..600]).is_err());
+    // An AMD processor with AVX-512: no room for MPX.
+    let amd = Layout::from_cpuid(|n| match n {
+        2 => Some([256, 576, 0]),
+        5 => Some([64, 832, 0]),
+        6 => Some([512, 896, 0]),
+        7 => Some([1024, 1408, 0]),
+        9 => Some([8, 2432, 0]),
+        _ => None,
+    });
+    for (layout, pkru) in [(Layout::INTEL, 2688), (amd, 2432)] {
+        v.pkru = pkru as u32;
+        let mut image = vec![0; 4096];
+        v.to_standard(&layout, component::ALL, &mut image).unwrap();
+        assert_eq!(image[pkru..pkru + 4], (pkru as u32).to_le_bytes());
+        assert_eq!(VectorState::from_standard(&layout, &image).unwrap(), v);
+        assert!(VectorState::from_standard(&layout, &image[..600]).is_err());
+    }
+}
+
+#[test]
+fn image_sizes_follow_the_layout() {
+    let plain = Layout::INTEL;
+    assert_eq!(plain.size(0, 0), 576);
+    assert_eq!(plain.size(component::X87 | component::SSE | component::AVX, 0), 832);
+    assert_eq!(plain.size(component::ALL, 0), 2696);
+    assert_eq!(plain.size(component::ALL, COMPACTED), 576 + 256 + 64 + 512 + 1024 + 8);
+    assert_eq!(plain.size(component::PKRU, COMPACTED), 584);
+    // Alignment counts in the compacted form only; a component of another size, or outside the image, is not believed.
+    let odd = Layout::from_cpuid(|n| match n {
+        6 => Some([512, 1152, 2]),
+        7 => Some([1024, 1 << 20, 0]),
+        9 => Some([4, 700, 0]),
+        _ => None,
+    });
+    assert_eq!(odd.size(component::ALL, 0), 2696);
+    let range =
+        |which| odd.ranges(COMPACTED | which).into_iter().find(|(bit, _)| *bit == component::ZMM_HI256);
+    assert_eq!(range(component::ZMM_HI256).unwrap().1, 576..1088);
+    assert_eq!(range(component::AVX | component::ZMM_HI256).unwrap().1, 832..1344);
+    assert_eq!(range(component::ALL).unwrap().1, 896..1408);
 }
 
 #[test]

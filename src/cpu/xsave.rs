@@ -4,6 +4,8 @@
 //! The standard form maps one to one to what KVM_GET_XSAVE and KVM_SET_XSAVE carry. Used by the FXSAVE and XSAVE
 //! instructions and by `accel/kvm`; it never touches guest memory.
 
+use std::ops::Range;
+
 /// State components, bits of XCR0 and XSTATE_BV (SDM vol. 1, 13.1).
 pub mod component {
     pub const X87: u64 = 1 << 0;
@@ -17,18 +19,79 @@ pub mod component {
     pub const ALL: u64 = X87 | SSE | AVX | OPMASK | ZMM_HI256 | HI16_ZMM | PKRU;
 }
 
-/// Offset and size of each extended component in the standard form, as Intel processors report it in CPUID leaf
-/// 0Dh.
-pub const LAYOUT: [(u64, usize, usize); 5] = [
-    (component::AVX, 576, 256),
-    (component::OPMASK, 1088, 64),
-    (component::ZMM_HI256, 1152, 512),
-    (component::HI16_ZMM, 1664, 1024),
-    (component::PKRU, 2688, 8),
-];
+/// Where one extended component lies in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// One of [`component`].
+    pub bit: u64,
+    /// Offset in the standard form, in bytes.
+    pub offset: usize,
+    pub size: usize,
+    /// Starts at a multiple of 64 in the compacted form.
+    pub aligned: bool,
+}
 
-/// Size of a standard-form image with every component, in bytes.
-pub const STANDARD_SIZE: usize = 2696;
+/// Where the extended components lie: a property of the processor, told by CPUID leaf 0Dh (SDM vol. 1, 13.2). AMD's
+/// processors and Intel's differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout([Place; 5]);
+
+/// Bit of XCOMP_BV: the image is in compacted form.
+pub const COMPACTED: u64 = 1 << 63;
+/// Legacy area and header; the extended components follow.
+pub const EXTENDED_AREA: usize = 576;
+/// The longest image that [`Layout`] describes: what KVM_GET_XSAVE carries.
+pub const MAX_IMAGE: usize = 4096;
+
+const fn component_place(bit: u64, offset: usize, size: usize) -> Place {
+    Place { bit, offset, size, aligned: false }
+}
+
+impl Layout {
+    /// As Intel's processors with AVX-512 have it, and the software CPU.
+    pub const INTEL: Self = Self([
+        component_place(component::AVX, 576, 256),
+        component_place(component::OPMASK, 1088, 64),
+        component_place(component::ZMM_HI256, 1152, 512),
+        component_place(component::HI16_ZMM, 1664, 1024),
+        component_place(component::PKRU, 2688, 8),
+    ]);
+
+    /// What `leaf`, given a sub-leaf of CPUID leaf 0Dh, tells in EAX (size), EBX (offset) and ECX (bit 1: aligned).
+    /// Components that it does not tell, or that would not fit [`MAX_IMAGE`], stay as [`Self::INTEL`] has them.
+    pub fn from_cpuid(leaf: impl Fn(u32) -> Option<[u32; 3]>) -> Self {
+        let mut layout = Self::INTEL;
+        for place in &mut layout.0 {
+            let Some([size, offset, flags]) = leaf(place.bit.trailing_zeros()) else { continue };
+            let offset = offset as usize;
+            if size as usize == place.size && (EXTENDED_AREA..=MAX_IMAGE - place.size).contains(&offset) {
+                *place = Place { offset, aligned: flags & 2 != 0, ..*place };
+            }
+        }
+        layout
+    }
+
+    /// Each component and where it lies in an image with this XCOMP_BV: without [`COMPACTED`] the standard form.
+    /// Components that a compacted image does not have get the place that they would have.
+    pub fn ranges(&self, xcomp: u64) -> [(u64, Range<usize>); 5] {
+        let mut end = EXTENDED_AREA;
+        self.0.map(|place| {
+            let next = if place.aligned { end.next_multiple_of(64) } else { end };
+            let from = if xcomp & COMPACTED == 0 { place.offset } else { next };
+            if xcomp & place.bit != 0 {
+                end = next + place.size;
+            }
+            (place.bit, from..from + place.size)
+        })
+    }
+
+    /// Bytes of an image with the components `which`, of the form that `form` ([`COMPACTED`] or 0) names.
+    pub fn size(&self, which: u64, form: u64) -> usize {
+        let present =
+            self.ranges(which & component::ALL | form).into_iter().filter(|(bit, _)| which & bit != 0);
+        present.map(|(_, range)| range.end).max().unwrap_or(EXTENDED_AREA)
+    }
+}
 
 /// MXCSR bits that may be set; a one elsewhere is a general-protection fault.
 pub const MXCSR_MASK: u32 = 0xffff;
@@ -209,7 +272,7 @@ impl VectorState {
         }
     }
 
-    /// Writes one extended component (one of [`LAYOUT`]) as it lies in memory; `bytes` has the component's size.
+    /// Writes one extended component (one of [`Layout`]'s) as it lies in memory; `bytes` has the component's size.
     pub fn put_component(&self, which: u64, bytes: &mut [u8]) {
         match which {
             component::AVX => self.put_zmm(bytes, 0..16, 2..4),
@@ -231,14 +294,14 @@ impl VectorState {
         }
     }
 
-    fn put_zmm(&self, bytes: &mut [u8], regs: std::ops::Range<usize>, part: std::ops::Range<usize>) {
+    fn put_zmm(&self, bytes: &mut [u8], regs: Range<usize>, part: Range<usize>) {
         let step = part.len() * 8;
         for (i, z) in self.zmm[regs].iter().enumerate() {
             put_words(bytes, i * step, &z[part.clone()]);
         }
     }
 
-    fn take_zmm(&mut self, bytes: &[u8], regs: std::ops::Range<usize>, part: std::ops::Range<usize>) {
+    fn take_zmm(&mut self, bytes: &[u8], regs: Range<usize>, part: Range<usize>) {
         let step = part.len() * 8;
         for (i, z) in self.zmm[regs].iter_mut().enumerate() {
             take_words(bytes, i * step, &mut z[part.clone()]);
@@ -250,7 +313,7 @@ impl VectorState {
     ///
     /// # Errors
     /// [`ImageError::Short`] when a component of `xcr0` does not fit.
-    pub fn to_standard(&self, xcr0: u64, image: &mut [u8]) -> Result<(), ImageError> {
+    pub fn to_standard(&self, layout: &Layout, xcr0: u64, image: &mut [u8]) -> Result<(), ImageError> {
         let legacy: &mut [u8; 512] = image.first_chunk_mut().ok_or(ImageError::Short)?;
         self.put_x87(legacy, true);
         self.put_mxcsr(legacy);
@@ -259,9 +322,9 @@ impl VectorState {
         let header = image.get_mut(512..576).ok_or(ImageError::Short)?;
         header.fill(0);
         put(header, 0, &present.to_le_bytes());
-        for (bit, at, size) in LAYOUT {
+        for (bit, range) in layout.ranges(0) {
             if present & bit != 0 {
-                self.put_component(bit, image.get_mut(at..at + size).ok_or(ImageError::Short)?);
+                self.put_component(bit, image.get_mut(range).ok_or(ImageError::Short)?);
             }
         }
         Ok(())
@@ -271,7 +334,7 @@ impl VectorState {
     ///
     /// # Errors
     /// When the image is too short, compacted, or MXCSR has reserved bits.
-    pub fn from_standard(image: &[u8]) -> Result<VectorState, ImageError> {
+    pub fn from_standard(layout: &Layout, image: &[u8]) -> Result<VectorState, ImageError> {
         let legacy: &[u8; 512] = image.first_chunk().ok_or(ImageError::Short)?;
         let header = image.get(512..576).ok_or(ImageError::Short)?;
         let present = quad(header, 0);
@@ -288,9 +351,9 @@ impl VectorState {
         if present & component::SSE != 0 {
             v.take_xmm(legacy, 16);
         }
-        for (bit, at, size) in LAYOUT {
+        for (bit, range) in layout.ranges(0) {
             if present & bit != 0 {
-                v.take_component(bit, image.get(at..at + size).ok_or(ImageError::Short)?);
+                v.take_component(bit, image.get(range).ok_or(ImageError::Short)?);
             }
         }
         Ok(v)

@@ -6,10 +6,10 @@
 #![expect(unsafe_code, reason = "signal handlers, fixed mappings and machine code")]
 
 use std::cell::UnsafeCell;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use minivmm::cpu::state::rflags;
-use minivmm::cpu::xsave::VectorState;
+use minivmm::cpu::xsave::{Layout, VectorState};
 
 use crate::Result;
 use crate::generate::Case;
@@ -111,6 +111,17 @@ const GREGS: [i32; 16] = [
     libc::REG_R15,
 ];
 
+/// How this processor lays out the image in a signal's frame.
+fn host_layout() -> Layout {
+    static LAYOUT: OnceLock<Layout> = OnceLock::new();
+    *LAYOUT.get_or_init(|| {
+        Layout::from_cpuid(|subleaf| {
+            let r = std::arch::x86_64::__cpuid_count(0xd, subleaf);
+            Some([r.eax, r.ebx, r.ecx])
+        })
+    })
+}
+
 fn frame_of(case: &Case) -> (libc::mcontext_t, [u8; IMAGE]) {
     // SAFETY: plain integers and a pointer that is not used.
     let mut c: libc::mcontext_t = unsafe { std::mem::zeroed() };
@@ -120,7 +131,7 @@ fn frame_of(case: &Case) -> (libc::mcontext_t, [u8; IMAGE]) {
     c.gregs[libc::REG_RIP as usize] = case.state.rip as i64;
     c.gregs[libc::REG_EFL as usize] = (case.state.rflags | rflags::TF | rflags::IF) as i64;
     let mut image = [0; IMAGE];
-    case.state.vec.to_standard(0xe7, &mut image).expect("the image is large enough");
+    case.state.vec.to_standard(&host_layout(), 0xe7, &mut image).expect("the image is large enough");
     (c, image)
 }
 
@@ -131,7 +142,7 @@ fn result_of(case: &Case, c: &libc::mcontext_t, image: &[u8; IMAGE], memory: Vec
     }
     state.rip = c.gregs[libc::REG_RIP as usize] as u64;
     state.rflags = c.gregs[libc::REG_EFL as usize] as u64;
-    state.vec = VectorState::from_standard(image).expect("the kernel's image is good");
+    state.vec = VectorState::from_standard(&host_layout(), image).expect("the kernel's image is good");
     let vector = c.gregs[libc::REG_TRAPNO as usize] as u8;
     let code = c.gregs[libc::REG_ERR as usize] as u32;
     let cr2 = if vector == 14 { c.gregs[libc::REG_CR2 as usize] as u64 } else { 0 };

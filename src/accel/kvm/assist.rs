@@ -20,6 +20,7 @@ use crate::cpu::decode::{self, Needs};
 use crate::cpu::machine::MsrFault;
 use crate::cpu::paging::{self, Access, Rights};
 use crate::cpu::state::rflags;
+use crate::cpu::xsave::Layout;
 use crate::cpu::{Cpu, CpuState, Exception, HostPage, Machine, Outcome};
 use crate::machine::pc;
 
@@ -48,8 +49,14 @@ pub(super) struct Around<'a> {
 }
 
 impl Assist {
-    pub fn new() -> Self {
-        Self { cpu: Box::new(Cpu::new(CpuState::default())), count: 0, raised: false }
+    /// `cpuid` is what the vCPU tells its guest.
+    pub fn new(cpuid: &[kvm_cpuid_entry2]) -> Self {
+        let mut cpu = Box::new(Cpu::new(CpuState::default()));
+        cpu.xsave_layout = Layout::from_cpuid(|subleaf| {
+            let entry = cpuid.iter().find(|e| e.function == 0xd && e.index == subleaf)?;
+            Some([entry.eax, entry.ebx, entry.ecx])
+        });
+        Self { cpu, count: 0, raised: false }
     }
 
     /// Runs the instruction at `before`'s RIP, whose first bytes are `bytes` (empty: unknown). Returns the new
@@ -67,7 +74,7 @@ impl Assist {
         let state = &mut self.cpu.state;
         before.fill(state);
         let needs = if bytes.is_empty() { needs(&peek(around, state), state) } else { needs(bytes, state) };
-        let extra = Extra::get(around.fd, &needs, state)?;
+        let extra = Extra::get(around.fd, &needs, &self.cpu.xsave_layout, state)?;
         let hint = (!bytes.is_empty()).then_some(bytes);
         let outcome = self.cpu.run_one(around, hint);
         if let Some(address) = around.refused {
@@ -128,7 +135,7 @@ impl Assist {
             }
             Outcome::Unsupported(what) => return Err(AccelError::CannotRun(what.to_string())),
         };
-        extra.put(fd, &mut self.cpu.state)?;
+        extra.put(fd, &self.cpu.xsave_layout, &mut self.cpu.state)?;
         after.take(&self.cpu.state);
         self.raised = event.is_some();
         event.map_or(Ok(()), |set| inject(fd, set))

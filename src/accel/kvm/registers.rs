@@ -12,7 +12,7 @@ use crate::accel::AccelError;
 use crate::cpu::CpuState;
 use crate::cpu::decode::Needs;
 use crate::cpu::state::{Msrs, Segment, TableRegister, gpr, seg};
-use crate::cpu::xsave::VectorState;
+use crate::cpu::xsave::{Layout, VectorState};
 
 /// General and system registers as KVM holds them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -215,12 +215,17 @@ impl Extra {
     ///
     /// # Errors
     /// [`AccelError`].
-    pub fn get(fd: &VcpuFd, needs: &Needs, state: &mut CpuState) -> Result<Self, AccelError> {
+    pub fn get(
+        fd: &VcpuFd,
+        needs: &Needs,
+        layout: &Layout,
+        state: &mut CpuState,
+    ) -> Result<Self, AccelError> {
         let mut extra = Self::default();
         if needs.vector {
             state.xcr0 = xcr0(fd)?;
             let image = Box::new(fd.get_xsave().map_err(host("KVM_GET_XSAVE"))?);
-            state.vec = VectorState::from_standard(&bytes(&image))
+            state.vec = VectorState::from_standard(layout, &bytes(&image))
                 .map_err(|e| AccelError::CannotRun(format!("the host's XSAVE image: {e}")))?;
             extra.vector = Some(image);
         }
@@ -242,9 +247,9 @@ impl Extra {
     ///
     /// # Errors
     /// [`AccelError`].
-    pub fn put(self, fd: &VcpuFd, state: &mut CpuState) -> Result<(), AccelError> {
+    pub fn put(self, fd: &VcpuFd, layout: &Layout, state: &mut CpuState) -> Result<(), AccelError> {
         if let Some(image) = self.vector {
-            put_vector(fd, image, state)?;
+            put_vector(fd, image, layout, state)?;
         }
         if let Some(mut before) = self.msrs {
             for (index, place) in MSRS {
@@ -286,13 +291,18 @@ fn bytes(image: &kvm_xsave) -> [u8; 4096] {
     bytes
 }
 
-fn put_vector(fd: &VcpuFd, mut image: Box<kvm_xsave>, state: &CpuState) -> Result<(), AccelError> {
+fn put_vector(
+    fd: &VcpuFd,
+    mut image: Box<kvm_xsave>,
+    layout: &Layout,
+    state: &CpuState,
+) -> Result<(), AccelError> {
     let before = bytes(&image);
     let mut after = before;
     let present = u64::from(image.region[128]) | u64::from(image.region[129]) << 32;
     state
         .vec
-        .to_standard(state.xcr0 | present, &mut after)
+        .to_standard(layout, state.xcr0 | present, &mut after)
         .map_err(|e| AccelError::CannotRun(format!("the XSAVE image for the host: {e}")))?;
     if after == before {
         return Ok(());

@@ -68,7 +68,7 @@ impl KvmVcpu {
         let page = RunPage::map(&fd, vm.fd.run_size())?;
         let power_on = PowerOn::take(&vm.host, &fd)?;
         let remedies = Remedies::new(&vm.host.quirks);
-        let (kicker, assist) = (KvmKicker::new(page), Assist::new());
+        let (kicker, assist) = (KvmKicker::new(page), Assist::new(&cpuid));
         Ok(Self { id, fd, kicker, power_on, assist, remedies, cpuid, vm })
     }
 

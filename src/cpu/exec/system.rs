@@ -9,7 +9,7 @@ use super::super::exceptions::{Exception, Flow, Stop, vector};
 use super::super::machine::Machine;
 use super::super::op::{Handler, Op};
 use super::super::state::{cr0, cr4, efer, gpr, rflags as rf, seg};
-use super::super::xsave;
+use super::super::xsave::{self, COMPACTED};
 use super::data::nop;
 
 /// STAC and CLAC: `op.imm` is the new AC.
@@ -150,9 +150,9 @@ impl Cpu {
                 let on = self.state.cr4 & cr4::PKE != 0;
                 r[2] = r[2] & !OSPKE | if on { OSPKE } else { 0 };
             }
-            (0xd, 0) => r[1] = super::xstate::standard_size(self.state.xcr0) as u32,
+            (0xd, 0) => r[1] = self.xsave_layout.size(self.state.xcr0, 0) as u32,
             (0xd, 1) => {
-                r[1] = super::xstate::compacted_size(self.state.xcr0 | self.state.msrs.xss) as u32;
+                r[1] = self.xsave_layout.size(self.state.xcr0 | self.state.msrs.xss, COMPACTED) as u32;
             }
             _ => {}
         }

@@ -9,36 +9,7 @@ use super::super::exceptions::{Exception, Flow, vector};
 use super::super::machine::Machine;
 use super::super::op::{Handler, Op};
 use super::super::state::{cr0, cr4, gpr};
-use super::super::xsave::{LAYOUT, MXCSR_MASK, component as x};
-
-/// Legacy area and header.
-const AREA: usize = 576;
-const COMPACTED: u64 = 1 << 63;
-
-/// Bytes of a standard-form image with these components.
-pub(super) fn standard_size(xcr0: u64) -> usize {
-    let ends = LAYOUT.iter().filter(|(bit, ..)| xcr0 & bit != 0).map(|(_, at, size)| at + size);
-    ends.max().unwrap_or(AREA)
-}
-
-/// Bytes of a compacted image with these components.
-pub(super) fn compacted_size(which: u64) -> usize {
-    AREA + LAYOUT.iter().filter(|(bit, ..)| which & bit != 0).map(|(.., size)| size).sum::<usize>()
-}
-
-/// Where a component lies in an image with `xcomp` as its XCOMP_BV.
-fn place(bit: u64, xcomp: u64) -> (usize, usize) {
-    let mut at = AREA;
-    for (b, standard, size) in LAYOUT {
-        if b == bit {
-            return (if xcomp & COMPACTED != 0 { at } else { standard }, size);
-        }
-        if xcomp & b != 0 {
-            at += size;
-        }
-    }
-    (at, 0)
-}
+use super::super::xsave::{COMPACTED, EXTENDED_AREA, MAX_IMAGE, MXCSR_MASK, component as x};
 
 impl Cpu {
     /// Device-not-available and missing OS support, for SSE instructions.
@@ -148,7 +119,7 @@ fn xsave<M: Machine, const KIND: u8>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow
     // The plain form writes every component asked for, the others only those in use.
     let written = if KIND == save::PLAIN { asked } else { asked & in_use };
     let xcomp = if compact { COMPACTED | asked } else { 0 };
-    let mut image = [0; 4096];
+    let mut image = [0; MAX_IMAGE];
     let pieces = c.build_image(&mut image, asked, written, xcomp, op.aux != 0);
     let old_bv = if compact {
         0
@@ -159,7 +130,7 @@ fn xsave<M: Machine, const KIND: u8>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow
     let bv = old_bv & !asked | asked & in_use;
     image[512..520].copy_from_slice(&bv.to_le_bytes());
     image[520..528].copy_from_slice(&xcomp.to_le_bytes());
-    let header = (512, if compact { AREA } else { 520 });
+    let header = (512, if compact { EXTENDED_AREA } else { 520 });
     let mut all = [(0, 0); 12];
     let mut n = 0;
     for piece in pieces.into_iter().chain([header]).filter(|p| p.1 > p.0) {
@@ -179,7 +150,7 @@ impl Cpu {
     /// Fills in the components to write; gives the ranges that they take.
     fn build_image(
         &self,
-        image: &mut [u8; 4096],
+        image: &mut [u8; MAX_IMAGE],
         asked: u64,
         written: u64,
         xcomp: u64,
@@ -201,11 +172,10 @@ impl Cpu {
                 pieces[3] = (160, 160 + 16 * self.xmm_count());
             }
         }
-        for (n, (bit, ..)) in LAYOUT.into_iter().enumerate() {
+        for (n, (bit, range)) in self.xsave_layout.ranges(xcomp).into_iter().enumerate() {
             if written & bit != 0 {
-                let (at, size) = place(bit, xcomp);
-                self.state.vec.put_component(bit, &mut image[at..at + size]);
-                pieces[4 + n] = (at, at + size);
+                self.state.vec.put_component(bit, &mut image[range.clone()]);
+                pieces[4 + n] = (range.start, range.end);
             }
         }
         pieces
@@ -220,9 +190,10 @@ fn xrstor<M: Machine, const SUPERVISOR: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>
     }
     let at = c.aligned(op, 64)?;
     let asked = (c.state.gpr[gpr::RAX] & 0xffff_ffff | c.state.gpr[gpr::RDX] << 32) & c.state.xcr0;
-    let mut image = [0; 4096];
+    let mut image = [0; MAX_IMAGE];
     c.load_image(m, at.wrapping_add(512), &mut image[512..576])?;
-    let quad = |image: &[u8; 4096], at: usize| u64::from_le_bytes(std::array::from_fn(|n| image[at + n]));
+    let quad =
+        |image: &[u8; MAX_IMAGE], at: usize| u64::from_le_bytes(std::array::from_fn(|n| image[at + n]));
     let (bv, xcomp) = (quad(&image, 512), quad(&image, 520));
     let compact = xcomp & COMPACTED != 0;
     let bad = if compact {
@@ -238,10 +209,10 @@ fn xrstor<M: Machine, const SUPERVISOR: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>
     if present & (x::X87 | x::SSE) != 0 || takes_mxcsr {
         c.load_image(m, at, &mut image[..512])?;
     }
-    for (bit, ..) in LAYOUT {
-        let (from, size) = place(bit, xcomp);
+    let ranges = c.xsave_layout.ranges(xcomp);
+    for (bit, range) in ranges.clone() {
         if present & bit != 0 {
-            c.load_image(m, at.wrapping_add(from as u64), &mut image[from..from + size])?;
+            c.load_image(m, at.wrapping_add(range.start as u64), &mut image[range])?;
         }
     }
     let mxcsr = u32::from_le_bytes([image[24], image[25], image[26], image[27]]);
@@ -264,10 +235,9 @@ fn xrstor<M: Machine, const SUPERVISOR: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>
             v.take_xmm(legacy, count);
         }
     }
-    for (bit, ..) in LAYOUT {
+    for (bit, range) in ranges {
         if present & bit != 0 {
-            let (from, size) = place(bit, xcomp);
-            v.take_component(bit, &image[from..from + size]);
+            v.take_component(bit, &image[range]);
         }
     }
     Ok(())
