@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::config::{
-    AddressChoice, Config, Device, E1000Options, IsaDebugExitOptions, Netdev, PciAddress, Serial, TapOptions,
+    AddressChoice, Config, Device, E1000Options, IsaDebugExitOptions, Netdev, NetdevKind, PciAddress, Serial,
+    TapOptions,
 };
 use super::device::UNASSIGNED_MAC;
 use super::draft::{Draft, Given};
@@ -20,7 +21,7 @@ const DEFAULT_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 /// Holds the options against each other and makes the configuration.
 pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     let kernel = kernel(&draft)?;
-    unique_ids(&draft.netdevs, "netdev", |netdev| Some(netdev.id()))?;
+    unique_ids(&draft.netdevs, "netdev", |netdev| Some(&netdev.id))?;
     unique_ids(&draft.devices, "device", Device::id)?;
     distinct_taps(&draft.netdevs)?;
     connections(&draft)?;
@@ -92,9 +93,8 @@ fn unique_ids<T>(items: &[Given<T>], what: &str, id: impl Fn(&T) -> Option<&str>
 fn distinct_taps(netdevs: &[Given<Netdev>]) -> Result<(), CliError> {
     let taps: Vec<Given<&TapOptions>> = netdevs
         .iter()
-        .map(|given| {
-            let Netdev::Tap(tap) = &given.value;
-            Given { echo: given.echo.clone(), value: tap }
+        .map(|given| match &given.value.kind {
+            NetdevKind::Tap(tap) => Given { echo: given.echo.clone(), value: tap },
         })
         .collect();
     no_two(
@@ -128,7 +128,7 @@ fn address_of(tap: &TapOptions) -> Option<Ipv4Addr> {
 fn connections(draft: &Draft) -> Result<(), CliError> {
     for given in &draft.devices {
         if let Some(wanted) = netdev_of(&given.value)
-            && !draft.netdevs.iter().any(|netdev| netdev.value.id() == wanted)
+            && !draft.netdevs.iter().any(|netdev| netdev.value.id == wanted)
         {
             return Err(error(
                 given,
@@ -152,7 +152,7 @@ fn connections(draft: &Draft) -> Result<(), CliError> {
 }
 
 fn missing_netdev(wanted: &str, netdevs: &[Given<Netdev>]) -> String {
-    let ids: Vec<&str> = netdevs.iter().map(|given| given.value.id()).collect();
+    let ids: Vec<&str> = netdevs.iter().map(|given| given.value.id.as_str()).collect();
     match ids.as_slice() {
         [] => format!("add -netdev tap,id={wanted}"),
         [only] => format!("did you mean '{only}'?"),
@@ -234,11 +234,11 @@ fn assign_macs(devices: &mut [Given<Device>]) {
 /// What works but is probably not meant.
 fn doubts(draft: &Draft) -> Vec<String> {
     let idle = draft.netdevs.iter().filter(|netdev| {
-        let id = Some(netdev.value.id());
+        let id = Some(netdev.value.id.as_str());
         !draft.devices.iter().any(|device| netdev_of(&device.value) == id)
     });
     let idle = idle.map(|netdev| {
-        let id = netdev.value.id();
+        let id = &netdev.value.id;
         format!("{}: no device uses this netdev; add -device e1000,netdev={id}", netdev.echo)
     });
     let nics = || draft.devices.iter().filter_map(|given| nic(&given.value).map(|nic| (given, nic)));

@@ -107,25 +107,23 @@ pub enum KernelUnpack {
 
 /// `-netdev`: a backend, joined to a NIC by its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Netdev {
-    /// A tap interface of the host.
-    Tap(TapOptions),
+pub struct Netdev {
+    /// `id=`: the name by which a device refers to this backend.
+    pub id: String,
+    /// What it is.
+    pub kind: NetdevKind,
 }
 
-impl Netdev {
-    /// The name by which a device refers to this backend.
-    pub fn id(&self) -> &str {
-        match self {
-            Netdev::Tap(tap) => &tap.id,
-        }
-    }
+/// The type of a backend with its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetdevKind {
+    /// A tap interface of the host.
+    Tap(TapOptions),
 }
 
 /// `-netdev tap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TapOptions {
-    /// `id=`.
-    pub id: String,
     /// `ifname=`: 1 to 15 bytes, a valid interface name. None: the kernel picks one, or `fd` brings it.
     pub ifname: Option<String>,
     /// `script=`: run when the tap is up.

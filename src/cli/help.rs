@@ -6,7 +6,7 @@
 use super::device::{MODELS, Model};
 use super::keyval::Key;
 use super::machine::{self, CPU_MODELS, TYPES};
-use super::netdev::{BACKENDS, Backend};
+use super::netdev::{BACKENDS, Backend, COMMON};
 use super::options::{Group, OPTIONS, Spec};
 use super::serial::KINDS;
 
@@ -119,7 +119,7 @@ pub(super) fn devices() -> String {
 
 /// `-device MODEL,help`.
 pub(super) fn device_keys(model: &Model) -> String {
-    format!("{} options:\n{}", model.name, keys(model.schema.keys))
+    format!("{} options:\n{}", model.name, keys(model.schema.keys.iter()))
 }
 
 /// `-netdev help`.
@@ -131,12 +131,12 @@ pub(super) fn backends() -> String {
 
 /// `-netdev TYPE,help`.
 pub(super) fn backend_keys(backend: &Backend) -> String {
-    format!("{} options:\n{}", backend.name, keys(backend.schema.keys))
+    format!("{} options:\n{}", backend.name, keys(COMMON.iter().chain(backend.schema.keys)))
 }
 
 /// The keys in QEMU's form, sorted: `name=<type> - text (default: value)`.
-fn keys(keys: &[Key]) -> String {
-    let mut sorted: Vec<&Key> = keys.iter().collect();
+fn keys<'a>(keys: impl Iterator<Item = &'a Key>) -> String {
+    let mut sorted: Vec<&Key> = keys.collect();
     sorted.sort_by_key(|key| key.name);
     let line = |key: &Key| {
         let default = match key.default {
@@ -151,7 +151,11 @@ fn keys(keys: &[Key]) -> String {
 /// `-machine help`.
 pub(super) fn machine() -> String {
     let types: Vec<(String, &str)> = TYPES.iter().map(|(name, text)| ((*name).to_owned(), *text)).collect();
-    format!("Supported machines are:\n{}-machine options:\n{}", columns(&types), keys(machine::MACHINE.keys))
+    format!(
+        "Supported machines are:\n{}-machine options:\n{}",
+        columns(&types),
+        keys(machine::MACHINE.keys.iter())
+    )
 }
 
 /// `-cpu help`.

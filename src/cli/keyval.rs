@@ -6,7 +6,8 @@
 //!
 //! Grammar, as QEMU's: pairs are separated by commas; `,,` in a value is one literal comma; the first item may
 //! be a bare value of the implied key; a bare `flag` later on means `flag=on` and `noflag` means `flag=off`.
-//! Stricter than QEMU: a key given twice is an error.
+//! Stricter than QEMU: a key given twice is an error, unless it is a list. Objects inside a JSON object mean the
+//! same as dotted keys: `{"addr":{"type":"unix"}}` is `addr.type=unix`.
 
 use std::fmt;
 
@@ -31,6 +32,8 @@ pub(super) enum Kind {
     Str,
     Bool,
     Uint32,
+    /// Text; the key may be given more than once, in JSON as an array.
+    List,
 }
 
 impl fmt::Display for Kind {
@@ -39,6 +42,7 @@ impl fmt::Display for Kind {
             Kind::Str => "str",
             Kind::Bool => "bool",
             Kind::Uint32 => "uint32",
+            Kind::List => "list",
         })
     }
 }
@@ -146,9 +150,21 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object, M::Error> {
         let mut pairs = Vec::new();
         while let Some((key, value)) = map.next_entry()? {
-            pairs.push(Pair { key, value: Value::Json(value) });
+            flatten(key, value, &mut pairs);
         }
         Ok(Object(pairs))
+    }
+}
+
+/// Objects become dotted keys.
+fn flatten(key: String, value: serde_json::Value, pairs: &mut Vec<Pair>) {
+    match value {
+        serde_json::Value::Object(inner) if !inner.is_empty() => {
+            for (name, value) in inner {
+                flatten(format!("{key}.{name}"), value, pairs);
+            }
+        }
+        value => pairs.push(Pair { key, value: Value::Json(value) }),
     }
 }
 
@@ -184,7 +200,7 @@ fn twice(key: &str) -> Wrong {
     Wrong::new(format!("{} is given twice", quoted(key)), "keep one of them")
 }
 
-/// The values of one option, each known to its schema and given once.
+/// The values of one option, each known to its schema and given once (lists: in order).
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     context: &'a Context,
@@ -194,9 +210,20 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Holds `pairs` against `schema`.
     pub(super) fn read(context: &'a Context, pairs: Vec<Pair>, schema: &Schema) -> Result<Self, CliError> {
+        Self::read_with(context, pairs, schema, &[])
+    }
+
+    /// Holds `pairs` against `schema` and the keys that it has in `common` with others.
+    pub(super) fn read_with(
+        context: &'a Context,
+        pairs: Vec<Pair>,
+        schema: &Schema,
+        common: &'static [Key],
+    ) -> Result<Self, CliError> {
+        let keys = || common.iter().chain(schema.keys);
         let mut values: Vec<(&'static str, String)> = Vec::new();
         for pair in pairs {
-            let pair = long_form(pair, schema);
+            let pair = long_form(pair, keys());
             if let Some(absent) = schema.absent.iter().find(|absent| absent.name == pair.key) {
                 if absent.accepts.is_some_and(|accepted| pair.value.is(accepted)) {
                     continue;
@@ -204,16 +231,16 @@ impl<'a> Fields<'a> {
                 let problem = format!("{} has no '{}' here", schema.what, absent.name);
                 return Err(context.error(Wrong::new(problem, absent.instead)));
             }
-            let key = schema
-                .keys
-                .iter()
+            let key = keys()
                 .find(|key| key.name == pair.key)
-                .ok_or_else(|| context.error(unknown_key(&pair.key, schema)))?;
-            if values.iter().any(|(name, _)| *name == key.name) {
+                .ok_or_else(|| context.error(unknown_key(&pair.key, schema, keys())))?;
+            if key.kind != Kind::List && values.iter().any(|(name, _)| *name == key.name) {
                 return Err(context.error(twice(key.name)));
             }
-            let text = plain_text(pair.value, key).map_err(|wrong| context.error(wrong))?;
-            values.push((key.name, text));
+            for value in items(pair.value, key) {
+                let text = plain_text(value, key).map_err(|wrong| context.error(wrong))?;
+                values.push((key.name, text));
+            }
         }
         Ok(Fields { context, values })
     }
@@ -226,6 +253,17 @@ impl<'a> Fields<'a> {
     ) -> Result<Option<T>, CliError> {
         let value = self.values.iter().find(|(name, _)| *name == key);
         value.map(|(_, text)| parser(text).map_err(|wrong| self.error(wrong.at(key)))).transpose()
+    }
+
+    /// The values of the list `key`, each put through `parser`.
+    #[expect(dead_code, reason = "the backends with lists are about to come")]
+    pub(super) fn all<T>(
+        &self,
+        key: &str,
+        parser: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Result<Vec<T>, CliError> {
+        let values = self.values.iter().filter(|(name, _)| *name == key);
+        values.map(|(_, text)| parser(text).map_err(|wrong| self.error(wrong.at(key)))).collect()
     }
 
     /// Which of `keys` are given.
@@ -253,8 +291,8 @@ impl Value {
 }
 
 /// `flag` and `noflag` written out.
-fn long_form(pair: Pair, schema: &Schema) -> Pair {
-    let is_flag = |name: &str| schema.keys.iter().any(|key| key.name == name && key.kind == Kind::Bool);
+fn long_form(pair: Pair, keys: impl Iterator<Item = &'static Key> + Clone) -> Pair {
+    let is_flag = |name: &str| keys.clone().any(|key| key.name == name && key.kind == Kind::Bool);
     let (name, value) = match (&pair.value, pair.key.strip_prefix("no")) {
         (Value::Bare, _) if is_flag(&pair.key) => (pair.key.as_str(), "on"),
         (Value::Bare, Some(name)) if is_flag(name) => (name, "off"),
@@ -263,12 +301,26 @@ fn long_form(pair: Pair, schema: &Schema) -> Pair {
     Pair { key: name.to_owned(), value: Value::Text(value.to_owned()) }
 }
 
-fn unknown_key(key: &str, schema: &Schema) -> Wrong {
-    let names = schema.keys.iter().map(|key| key.name);
+fn unknown_key(key: &str, schema: &Schema, keys: impl Iterator<Item = &'static Key>) -> Wrong {
+    let names = keys.map(|key| key.name);
     Wrong::new(
         format!("{} has no {}", schema.what, quoted(key)),
         did_you_mean(key, names, format!("{} lists what it has", schema.help)),
     )
+}
+
+/// The items of a JSON array where a list is expected, in either of QEMU's forms: `["a"]` and `[{"str":"a"}]`.
+fn items(value: Value, key: &Key) -> Vec<Value> {
+    match value {
+        Value::Json(serde_json::Value::Array(items)) if key.kind == Kind::List => items
+            .into_iter()
+            .map(|mut item| match item.get_mut("str") {
+                Some(inner) => Value::Json(inner.take()),
+                None => Value::Json(item),
+            })
+            .collect(),
+        value => vec![value],
+    }
 }
 
 /// The value as the text that the same list in `key=value` form would hold.
@@ -286,9 +338,9 @@ fn plain_text(value: Value, key: &Key) -> Result<String, Wrong> {
             (Kind::Bool, serde_json::Value::Bool(on)) => Ok(if *on { "on" } else { "off" }.to_owned()),
             (Kind::Bool, other) => Err(wrong_type("true or false", other)),
             (Kind::Uint32, serde_json::Value::Number(n)) => Ok(n.to_string()),
-            (Kind::Uint32 | Kind::Str, serde_json::Value::String(text)) => Ok(text.clone()),
+            (Kind::Uint32 | Kind::Str | Kind::List, serde_json::Value::String(text)) => Ok(text.clone()),
             (Kind::Uint32, other) => Err(wrong_type("number", other)),
-            (Kind::Str, other) => Err(wrong_type("string", other)),
+            (Kind::Str | Kind::List, other) => Err(wrong_type("string", other)),
         },
     }
 }

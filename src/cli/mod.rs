@@ -27,7 +27,7 @@ use std::ffi::OsString;
 pub use config::{
     AccelChoice, AddressChoice, Command, Config, CpuModel, DEFAULT_MEMORY, Device, E1000Options, FwCfgFile,
     FwCfgSource, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY, MAX_SERIALS, MIN_MEMORY,
-    MachineConfig, Netdev, PciAddress, ScriptChoice, Serial, TapOptions,
+    MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial, TapOptions,
 };
 pub use error::CliError;
 

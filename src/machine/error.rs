@@ -6,7 +6,7 @@ use crate::bus::BusError;
 use crate::chipset::FwCfgError;
 use crate::event::EventError;
 use crate::memory::MemoryError;
-use crate::netdev::NetdevError;
+use crate::netdev::NetworkError;
 use crate::pci::{NoRoom, PciError};
 use crate::sys::chardev::CharError;
 
@@ -37,9 +37,9 @@ pub enum SetupError {
     /// The event loop or one of its timers.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// A network backend.
+    /// A network backend, or a cable.
     #[error(transparent)]
-    Netdev(#[from] NetdevError),
+    Network(#[from] NetworkError),
     /// A serial port's host side.
     #[error(transparent)]
     Serial(#[from] CharError),

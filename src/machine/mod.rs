@@ -28,10 +28,10 @@ use crate::accel::Vm;
 use crate::boot::acpi::{self, IntxRoute, TableConfig};
 use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
 use crate::chipset::{FwCfgFile, PowerSink};
-use crate::cli::{Config, Device, FwCfgSource};
+use crate::cli::{Config, Device, FwCfgSource, Netdev};
 use crate::event::{EventHandle, EventLoop};
 use crate::memory::GuestRam;
-use crate::netdev::Netdevs;
+use crate::netdev::{Network, Surroundings as NetworkSurroundings};
 use crate::sys::Notices;
 use crate::sys::signals::Signals;
 use crate::time::MonotonicClock;
@@ -73,7 +73,7 @@ impl Machine {
         let ram = GuestRam::new(&pc::ram_layout(config.memory))?;
         let vm = chosen.accel.create_vm(&ram, config.smp)?;
         let (event_loop, events) = EventLoop::start()?;
-        let netdevs = Netdevs::open(&config.netdevs, &events, &notices)?;
+        let network = open_network(&config.netdevs, &events, &notices)?;
         let life = Lifecycle::default();
         let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
         let power: Arc<dyn PowerSink> = Arc::new(life.clone());
@@ -87,7 +87,7 @@ impl Machine {
         };
         let mut board = Board::new(around, files)?;
         serial::add(&config.serials, &mut board, &around, &life, &notices)?;
-        let nics = add_devices(&config.devices, &board, &around, &vm, &netdevs)?;
+        let nics = add_devices(&config.devices, &board, &around, &vm, &network)?;
         board.pci.program_bars()?;
         let tables = table_config(&config, &board);
         let bus: Arc<Buses> = Arc::new(buses);
@@ -97,7 +97,7 @@ impl Machine {
             path: config.result.clone(),
             accel: chosen.accel.name(),
             started,
-            netdevs,
+            network,
             nics,
             notices,
         });
@@ -166,13 +166,21 @@ impl Machine {
     }
 }
 
+/// Opens every backend. Those opened before a failure are closed again.
+fn open_network(netdevs: &[Netdev], events: &EventHandle, notices: &Notices) -> Result<Network, SetupError> {
+    let (events, notices) = (events.clone(), notices.clone());
+    let network = Network::new(NetworkSurroundings { events, notices });
+    netdevs.iter().try_for_each(|netdev| network.add_netdev(netdev))?;
+    Ok(network)
+}
+
 /// Puts the devices on the board, those with an address of their own first.
 fn add_devices(
     devices: &[Device],
     board: &Board,
     around: &Surroundings<'_>,
     vm: &Arc<dyn Vm>,
-    netdevs: &Netdevs,
+    network: &Network,
 ) -> Result<Vec<Nic>, SetupError> {
     let mut taken: Vec<u8> = pc::RESERVED_SLOTS.to_vec();
     let addressed = devices.iter().filter_map(|device| match device {
@@ -188,7 +196,7 @@ fn add_devices(
                 let free = || (1..pc::ISA_BRIDGE_SLOT).find(|slot| !taken.contains(slot));
                 let slot = options.addr.map(|a| a.slot).or_else(free).ok_or(SetupError::NoSlot)?;
                 taken.push(slot);
-                nics.push(Nic::new(options, slot, around, board, vm.clone(), netdevs)?);
+                nics.push(Nic::new(options, slot, around, board, vm.clone(), network)?);
             }
         }
     }

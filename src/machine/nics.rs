@@ -9,33 +9,31 @@ use crate::cli::E1000Options;
 use crate::event::HostTimer;
 use crate::irq::MsiSink;
 use crate::memory::DmaHandle;
-use crate::netdev::{Backend, Netdevs};
-use crate::netport::{self, FramePort};
+use crate::netdev::{Network, NicEnd};
 use crate::nic::e1000::{self, E1000};
 use crate::pci::{IntxLine, Msi, Wires};
 
-/// One NIC and what it is plugged into.
+/// One NIC and its place in the network.
 #[derive(Debug)]
 pub struct Nic {
     /// The device.
     pub device: Arc<E1000>,
-    /// The backend at the other end of its cable.
-    pub backend: Option<Arc<dyn Backend>>,
-    port: Arc<dyn FramePort>,
+    /// By which the network knows it.
+    pub name: String,
 }
 
 impl Nic {
     /// Puts a NIC on the bus and plugs its cable in.
     ///
     /// # Errors
-    /// [`SetupError`] when the slot is taken or the host gives no timer.
+    /// [`SetupError`] when the slot or the netdev is taken or the host gives no timer.
     pub fn new(
         options: &E1000Options,
         slot: u8,
         around: &Surroundings<'_>,
         board: &Board,
         messages: Arc<dyn MsiSink>,
-        netdevs: &Netdevs,
+        network: &Network,
     ) -> Result<Self, SetupError> {
         let dma = DmaHandle::new(around.ram.clone(), Some(messages));
         let intx = IntxLine::new(around.inputs.line(pc::intx_gsi(slot, 1)));
@@ -52,21 +50,13 @@ impl Nic {
             }
         });
         board.pci.add(slot, device.clone(), Wires { dma, intx: Some(intx), msi: Some(msi) })?;
-        let backend = options.netdev.as_deref().and_then(|id| netdevs.get(id)).cloned();
-        let port: Arc<dyn FramePort> = device.clone();
-        if let Some(backend) = &backend {
-            let other: Arc<dyn FramePort> = backend.clone();
-            netport::join(&port, &other);
-        } else {
-            device.set_link(false);
-        }
-        Ok(Self { device, backend, port })
-    }
-}
-
-impl Drop for Nic {
-    /// Peers hold each other; unplugging lets both go.
-    fn drop(&mut self) {
-        netport::part(&self.port);
+        let name = network.add_nic(NicEnd {
+            id: options.id.clone(),
+            model: "e1000",
+            mac: options.mac,
+            port: device.clone(),
+            netdev: options.netdev.clone(),
+        })?;
+        Ok(Self { device, name })
     }
 }

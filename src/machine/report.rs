@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::exit_code::EndReason;
 use super::nics::Nic;
-use crate::netdev::{Backend, DirectionStats, Netdevs};
+use crate::netdev::{Backend, DirectionStats, Network};
 use crate::sys::Notices;
 
 /// The object.
@@ -88,9 +88,9 @@ impl NetdevReport {
 
 impl NicReport {
     /// The present counters of `nic`.
-    pub fn new(nic: &Nic) -> Self {
+    pub fn new(nic: &Nic, network: &Network) -> Self {
         Self {
-            netdev: nic.backend.as_ref().map(|b| b.id().to_owned()),
+            netdev: network.peer(&nic.name),
             link_up: nic.device.link_is_up(),
             counters: serde_json::to_value(nic.device.stats_snapshot()).unwrap_or_default(),
         }
@@ -106,8 +106,8 @@ pub struct Reporter {
     pub accel: &'static str,
     /// When the program started.
     pub started: Instant,
-    /// Backends.
-    pub netdevs: Netdevs,
+    /// Backends and cables.
+    pub network: Network,
     /// NICs.
     pub nics: Vec<Nic>,
     /// Where trouble with the file is told.
@@ -125,8 +125,8 @@ impl Reporter {
             message: end.map_or_else(|| "the machine is running".to_owned(), EndReason::to_string),
             accel: self.accel,
             uptime_s: self.started.elapsed().as_secs_f64(),
-            netdevs: self.netdevs.iter().map(|b| NetdevReport::new(&**b)).collect(),
-            nics: self.nics.iter().map(NicReport::new).collect(),
+            netdevs: self.network.netdevs().iter().map(|b| NetdevReport::new(&**b)).collect(),
+            nics: self.nics.iter().map(|nic| NicReport::new(nic, &self.network)).collect(),
         };
         if let Err(error) = write(path, &report) {
             self.notices.say(&format!("-result {}: {error}", path.display()));

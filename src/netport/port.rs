@@ -88,6 +88,11 @@ impl PeerSlot {
         std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), peer)
     }
 
+    /// Forgets the peer, which is not told.
+    pub fn clear(&self) {
+        self.set(None);
+    }
+
     /// Offers a frame to the peer; without one it is dropped.
     pub fn send(&self, frame: &Frame<'_>) -> Delivery {
         self.get().map_or(Delivery::Dropped(DropReason::NoPeer), |peer| peer.deliver(frame))

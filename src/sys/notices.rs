@@ -24,6 +24,12 @@ impl Notices {
         Self::new(|line| eprintln!("minivmm: {line}"))
     }
 
+    /// Remarks that begin with what they are about.
+    pub fn about(&self, what: &str) -> Self {
+        let (all, prefix) = (self.clone(), format!("{what}: "));
+        Self::new(move |line| all.say(&format!("{prefix}{line}")))
+    }
+
     /// Says one line.
     pub fn say(&self, line: &str) {
         (self.0)(line);

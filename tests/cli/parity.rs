@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use minivmm::cli::{
     AccelChoice, AddressChoice, Command, Config, CpuModel, Device, E1000Options, FwCfgFile, FwCfgSource,
-    IsaDebugExitOptions, KernelUnpack, MachineConfig, Netdev, PciAddress, ScriptChoice, Serial, TapOptions,
+    IsaDebugExitOptions, KernelUnpack, MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial,
+    TapOptions,
 };
 
 use crate::{parse, run, run_words};
 
 fn tap(config: &Config) -> &TapOptions {
-    let [Netdev::Tap(tap)] = config.netdevs.as_slice() else { panic!("{:?}", config.netdevs) };
+    let [Netdev { kind: NetdevKind::Tap(tap), .. }] = config.netdevs.as_slice() else {
+        panic!("{:?}", config.netdevs)
+    };
     tap
 }
 
@@ -63,7 +66,6 @@ fn the_line_of_the_readme() {
     assert_eq!(
         *tap(&config),
         TapOptions {
-            id: "n0".into(),
             ifname: None,
             script: ScriptChoice::Default,
             downscript: ScriptChoice::Default,
@@ -148,10 +150,10 @@ fn cpus_accelerators_and_machine() {
 fn tap_options() {
     let config = run("-netdev tap,id=n-0.a_b,ifname=tap0,script=/etc/up,downscript=no,vnet_hdr=off,\
                       address=10.9.0.1/16,vhost=off,queues=1 -device e1000,netdev=n-0.a_b");
+    assert_eq!(config.netdevs[0].id, "n-0.a_b");
     assert_eq!(
         *tap(&config),
         TapOptions {
-            id: "n-0.a_b".into(),
             ifname: Some("tap0".into()),
             script: ScriptChoice::Path("/etc/up".into()),
             downscript: ScriptChoice::No,

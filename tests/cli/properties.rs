@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use minivmm::cli::{self, AddressChoice, Command, FwCfgSource, Netdev, ScriptChoice};
+use minivmm::cli::{self, AddressChoice, Command, FwCfgSource, Netdev, NetdevKind, ScriptChoice};
 use proptest::prelude::*;
 
 use crate::run_words;
@@ -104,7 +104,7 @@ proptest! {
         let netdev = format!("tap,id=n0,script={escaped},address=none");
         let fw_cfg = format!("opt/x,string={escaped}");
         let config = run_words(&["-kernel", "k", "-netdev", &netdev, "-fw_cfg", &fw_cfg]);
-        let [Netdev::Tap(tap)] = config.netdevs.as_slice() else { panic!("{:?}", config.netdevs) };
+        let [Netdev { kind: NetdevKind::Tap(tap), .. }] = config.netdevs.as_slice() else { panic!("{:?}", config.netdevs) };
         prop_assert_eq!(&tap.script, &ScriptChoice::Path(PathBuf::from(&value)));
         prop_assert_eq!(tap.address, AddressChoice::None);
         prop_assert_eq!(&config.fw_cfg[0].source, &FwCfgSource::String(value));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use minivmm::cli::{AddressChoice, ScriptChoice, TapOptions};
 use minivmm::event::{EventHandle, EventLoop};
-use minivmm::netdev::{NetdevError, Notices, Tap};
+use minivmm::netdev::{NetdevError, Notices, Surroundings, Tap};
 use minivmm::netport::{Delivery, Frame, FrameMeta, FramePort, Offloads, PeerSlot};
 
 /// A test's name and what it does; it fails by panicking.
@@ -182,14 +182,14 @@ impl Host {
     }
 
     pub fn try_open(&self, options: &TapOptions) -> Result<Arc<Tap>, NetdevError> {
-        Tap::open(options, &self.events, &self.notices)
+        let (events, notices) = (self.events.clone(), self.notices.clone());
+        Tap::open("n0", options, &Surroundings { events, notices })
     }
 }
 
 /// `-netdev tap,id=n0`.
 pub fn options() -> TapOptions {
     TapOptions {
-        id: "n0".into(),
         ifname: None,
         script: ScriptChoice::Default,
         downscript: ScriptChoice::Default,

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 pub use error::TapError;
 
 use super::vnet_hdr::{self, VNET_HDR_LEN};
-use super::{Backend, NetdevError, Notices, PortCounters};
+use super::{Backend, NetdevError, Notices, PortCounters, Surroundings};
 use crate::cli::{ScriptChoice, TapOptions};
 use crate::event::{Entered, EventHandle, FdHandler, Interest, Ready, Registration, Token};
 use crate::netport::{
@@ -92,25 +92,23 @@ impl Tap {
     ///
     /// # Errors
     /// [`NetdevError::Tap`]; nothing is left behind then.
-    pub fn open(
-        options: &TapOptions,
-        events: &EventHandle,
-        notices: &Notices,
-    ) -> Result<Arc<Self>, NetdevError> {
-        open::open(options, notices)
-            .and_then(|opened| Self::on(opened, options, events, notices))
-            .map_err(|error| NetdevError::Tap { id: options.id.clone(), error })
+    pub fn open(id: &str, options: &TapOptions, around: &Surroundings) -> Result<Arc<Self>, NetdevError> {
+        let notices = around.notices.about(&format!("netdev {id}"));
+        open::open(options, &notices)
+            .and_then(|opened| Self::on(opened, id, options, &around.events, notices))
+            .map_err(|error| NetdevError::Tap { id: id.to_owned(), error })
     }
 
     /// Starts to read an open tap.
     fn on(
         opened: open::Opened,
+        id: &str,
         options: &TapOptions,
         events: &EventHandle,
-        notices: &Notices,
+        notices: Notices,
     ) -> Result<Arc<Self>, TapError> {
         let tap = Arc::new_cyclic(|this| Self {
-            id: options.id.clone(),
+            id: id.to_owned(),
             ifname: opened.name,
             header: opened.header,
             offload: opened.offload,
@@ -122,7 +120,7 @@ impl Tap {
             fd: Arc::new(opened.fd),
             events: events.clone(),
             registration: OnceLock::new(),
-            notices: notices.clone(),
+            notices,
             this: this.clone(),
             peer: PeerSlot::default(),
             counters: PortCounters::default(),
@@ -249,8 +247,7 @@ impl Tap {
     /// The interface is gone under us: no more polling, and the peer learns it once.
     fn lost(&self, why: &str) -> Stop {
         if !self.gone.swap(true, Ordering::SeqCst) {
-            self.notices
-                .say(&format!("netdev {}: {} is gone ({why}); its cable is cut", self.id, self.ifname));
+            self.notices.say(&format!("{} is gone ({why}); its cable is cut", self.ifname));
             self.want(|interest| *interest = Interest::NONE);
             if let Some(peer) = self.peer.get() {
                 peer.peer_link(false);
@@ -294,8 +291,7 @@ impl Tap {
             // Linux: the interface is administratively down (drivers/net/tun.c, tun_get_user).
             Some(libc::EIO | libc::ENETDOWN) => {
                 if !self.link_down_told.swap(true, Ordering::Relaxed) {
-                    self.notices
-                        .say(&format!("netdev {}: {} is down; frames are dropped", self.id, self.ifname));
+                    self.notices.say(&format!("{} is down; frames are dropped", self.ifname));
                 }
                 Delivery::Dropped(DropReason::LinkDown)
             }
@@ -369,6 +365,10 @@ impl Backend for Tap {
         &self.id
     }
 
+    fn kind(&self) -> &'static str {
+        "tap"
+    }
+
     fn describe(&self) -> String {
         let kind = if self.offload { "vnet_hdr" } else { "plain" };
         format!("tap {}, {kind}", self.ifname)
@@ -376,6 +376,10 @@ impl Backend for Tap {
 
     fn counters(&self) -> &PortCounters {
         &self.counters
+    }
+
+    fn link_up(&self) -> bool {
+        !self.gone.load(Ordering::SeqCst)
     }
 }
 
@@ -391,7 +395,7 @@ impl Drop for Tap {
         if let Some(path) = &self.downscript
             && let Err(error) = open::run_script("downscript", path, &self.ifname)
         {
-            self.notices.say(&format!("netdev {}: {error}", self.id));
+            self.notices.say(&error.to_string());
         }
     }
 }

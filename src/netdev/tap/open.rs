@@ -222,10 +222,8 @@ fn set_up_link(
             return Err(TapError::Os { what: "setting the link up", error });
         }
         let name = &tap.name;
-        notices.say(&format!(
-            "netdev {}: {name} is down and minivmm may not set it up: run 'sudo ip link set {name} up'",
-            options.id
-        ));
+        notices
+            .say(&format!("{name} is down and minivmm may not set it up: run 'sudo ip link set {name} up'"));
     }
     match address {
         Some(address) => set_address(options, tap, &mut links, link.index, address, notices),
@@ -245,14 +243,14 @@ fn set_address(
     let failed = |error| TapError::Address { address: text.clone(), name: tap.name.clone(), error };
     if let Some((other, owner)) = links.overlapping(addr, prefix, index).map_err(failed)? {
         let owner = links.name(owner).unwrap_or_else(|_| format!("interface {owner}"));
-        let (id, name) = (&options.id, &tap.name);
+        let name = &tap.name;
         if options.address == AddressChoice::Default {
             notices.say(&format!(
-                "netdev {id}: {owner} has {other} already, so {name} gets no address: choose one with address=ADDRESS/PREFIX"
+                "{owner} has {other} already, so {name} gets no address: choose one with address=ADDRESS/PREFIX"
             ));
             return Ok(());
         }
-        notices.say(&format!("netdev {id}: {text} on {name} overlaps {other} on {owner}"));
+        notices.say(&format!("{text} on {name} overlaps {other} on {owner}"));
     }
     links.add_address(index, addr, prefix).map_err(failed)
 }

@@ -56,7 +56,6 @@ fn bench(header: usize, offloads: Offloads) -> Bench {
     let opened =
         open::Opened { fd: ours.into(), name: "socket".into(), header, offload: header > 0, found: None };
     let options = TapOptions {
-        id: "n0".into(),
         ifname: None,
         script: ScriptChoice::No,
         downscript: ScriptChoice::No,
@@ -64,7 +63,7 @@ fn bench(header: usize, offloads: Offloads) -> Bench {
         vnet_hdr: None,
         address: AddressChoice::None,
     };
-    let tap = Tap::on(opened, &options, &events, &Notices::stderr()).unwrap();
+    let tap = Tap::on(opened, "n0", &options, &events, Notices::stderr()).unwrap();
     let nic = Arc::new(Nic { offloads, ..Nic::default() });
     let (a, b): (Arc<dyn FramePort>, Arc<dyn FramePort>) = (tap.clone(), nic.clone());
     join(&a, &b);

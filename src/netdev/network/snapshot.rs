@@ -1,0 +1,61 @@
+//! The network at one moment, as plain data.
+//!
+//! Read by the monitor (`info network`, `query-netdev`); serializable.
+
+use serde::Serialize;
+
+use super::{End, What, peer_of};
+use crate::netdev::PortStats;
+
+/// All ends, backends and NICs in the order in which they came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// What cables end in.
+    pub ends: Vec<EndSnapshot>,
+}
+
+/// A backend or a NIC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndSnapshot {
+    /// Its id or automatic name.
+    pub name: String,
+    /// `nic`, or the type of the backend.
+    pub kind: &'static str,
+    /// In a few words.
+    pub what: String,
+    /// Name of the end at the other end of the cable.
+    pub peer: Option<String>,
+    /// Whether there is a cable and neither end has its link down.
+    pub link_up: bool,
+    /// Ids of the filters on it, nearest first.
+    pub filters: Vec<String>,
+    /// What passed; only backends count.
+    pub counters: Option<PortStats>,
+}
+
+impl Snapshot {
+    pub(super) fn of(ends: &[End]) -> Self {
+        Self { ends: (0..ends.len()).map(|at| end(ends, at)).collect() }
+    }
+}
+
+fn end(ends: &[End], at: usize) -> EndSnapshot {
+    let end = &ends[at];
+    let peer = peer_of(ends, at).map(|peer| &ends[peer]);
+    let (kind, what, counters) = match &end.what {
+        What::Nic { model, mac } => {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            ("nic", format!("model={model},macaddr={mac}"), None)
+        }
+        What::Netdev(backend) => (backend.kind(), backend.describe(), Some(backend.counters().read())),
+    };
+    EndSnapshot {
+        name: end.name.clone(),
+        kind,
+        what,
+        peer: peer.map(|peer| peer.name.clone()),
+        link_up: peer.is_some_and(|peer| [end, peer].iter().all(|end| end.link_up && end.what.own_link())),
+        filters: end.side.filters.iter().map(|filter| filter.id().to_owned()).collect(),
+        counters,
+    }
+}
