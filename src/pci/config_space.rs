@@ -34,6 +34,13 @@ impl ConfigSpace {
         place(&mut self.writable, offset, writable);
     }
 
+    /// Makes the set bits of `mask` unwritable from `offset` on.
+    pub fn forbid(&mut self, offset: u8, mask: &[u8]) {
+        for (writable, bits) in self.writable[usize::from(offset)..].iter_mut().zip(mask) {
+            *writable &= !bits;
+        }
+    }
+
     /// Makes the set bits of `mask` write-one-to-clear from `offset` on.
     pub fn define_clear(&mut self, offset: u8, mask: &[u8]) {
         place(&mut self.clear, offset, mask);

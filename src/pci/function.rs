@@ -106,6 +106,11 @@ pub trait Function: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether Command bit 10 (INTx disable) and Status bit 3 (interrupt pending) exist: since PCI 2.3.
+    fn has_intx_disable(&self) -> bool {
+        true
+    }
+
     /// Registers of its own in configuration space.
     fn config_registers(&self) -> Vec<ConfigRegister> {
         Vec::new()

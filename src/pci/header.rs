@@ -88,6 +88,11 @@ impl Header {
         self.space.define(register.offset, &register.reset, &register.writable);
     }
 
+    /// A function of PCI 2.2 or before: Command has no INTx disable.
+    pub fn without_intx_disable(&mut self) {
+        self.space.forbid(spec::COMMAND, &spec::COMMAND_INTX_DISABLE.to_le_bytes());
+    }
+
     /// Configuration read. `live_status` holds the Status bits that the function shows at this moment.
     pub fn read(&self, offset: u16, width: Width, live_status: u16) -> u64 {
         let mut live = ConfigSpace::default();

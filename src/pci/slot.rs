@@ -52,6 +52,9 @@ impl Slot {
         for register in function.config_registers() {
             header.define_register(&register);
         }
+        if !function.has_intx_disable() {
+            header.without_intx_disable();
+        }
         let state = Mutex::new(State { header, aborts_seen: wires.dma.aborts() });
         Ok(Self { number, function, wires, state })
     }
@@ -59,7 +62,8 @@ impl Slot {
     /// Configuration read.
     pub(super) fn read(&self, offset: u16, width: Width) -> u64 {
         let state = self.state();
-        let pending = self.wires.intx.as_ref().is_some_and(IntxLine::pending);
+        let pending =
+            self.function.has_intx_disable() && self.wires.intx.as_ref().is_some_and(IntxLine::pending);
         let aborted = self.wires.dma.aborts() != state.aborts_seen;
         let status = if pending { spec::STATUS_INTERRUPT } else { 0 }
             | if aborted { spec::STATUS_MASTER_ABORT } else { 0 };

@@ -117,6 +117,18 @@ fn the_other_models_have_their_own_ids() {
         let bench = TestNic::new(Config { model, ..Config::new(MAC) });
         assert_eq!(bench.nic.identity().device, device);
         assert_eq!((bench.phy_read(2), bench.phy_read(3)), (0x0141, phy));
-        assert_eq!(bench.nic.eeprom_words()[0x0d], device);
+        assert_eq!(bench.nic.eeprom().device_id(), device);
     }
+}
+
+#[test]
+fn the_82545_has_a_64_bit_bar_and_its_io_window_behind_it() {
+    let bench = TestNic::new(Config { model: Model::I82545Em, ..Config::new(MAC) });
+    let bars = bench.nic.bars();
+    assert_eq!((bars[0].index, bars[0].kind), (0, BarKind::Mem64));
+    assert_eq!((bars[1].index, bars[1].kind, bars[1].size), (4, BarKind::Io, 64));
+    bench.io_write(reg::FCAL, 7);
+    assert_eq!(bench.read(reg::FCAL), 7);
+    let stray = bench.nic.bar_read(BAR_IO, 0, &Access::plain(Width::Dword));
+    assert_eq!(stray, Err(AccessError::NoRegister));
 }

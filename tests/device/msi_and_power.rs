@@ -65,11 +65,15 @@ const MAP: PciMap = PciMap {
 
 impl Slot {
     fn new() -> Self {
+        Self::with(Config::new(MAC))
+    }
+
+    fn with(config: Config) -> Self {
         let sink = Arc::new(Sink::default());
         let dma = DmaHandle::new(GuestRam::new(&[(0, 0x1000)]).unwrap(), Some(sink.clone()));
         let line = IntxLine::new(IrqLine::detached());
         let msi = Msi::new(dma.clone());
-        let config = Config { msi: Some(msi.clone()), ..Config::new(MAC) };
+        let config = Config { msi: Some(msi.clone()), ..config };
         let nic = E1000::new(config, dma.clone(), line.clone(), Arc::new(ManualClock::default()));
         let bus = PciBus::new(Bus::default(), Bus::default(), MAP);
         bus.add(3, nic.clone(), Wires { dma, intx: Some(line.clone()), msi: Some(msi) }).unwrap();
@@ -79,6 +83,10 @@ impl Slot {
 
     fn config_write(&self, offset: u16, width: Width, value: u64) {
         self.bus.config_write(WHERE, offset, width, value);
+    }
+
+    fn config_read(&self, offset: u16, width: Width) -> u64 {
+        self.bus.config_read(WHERE, offset, width)
     }
 
     fn write(&self, register: u32, value: u32) {
@@ -115,4 +123,23 @@ fn msi_is_sent_once_for_each_rise_of_the_enabled_causes() {
     slot.config_write(0xf2, Width::Word, 0);
     slot.write(reg::ICS, cause::TXDW);
     assert!(slot.line.level(), "INTA# again");
+}
+
+#[test]
+fn intx_disable_gates_the_line_and_a_strict_board_has_no_such_bit() {
+    let slot = Slot::new();
+    slot.write(reg::IMS, cause::RXT0);
+    slot.write(reg::ICS, cause::RXT0);
+    slot.config_write(0x04, Width::Word, 0x0406);
+    assert_eq!(slot.config_read(0x04, Width::Word), 0x0406);
+    assert!(!slot.line.level());
+    assert_eq!(slot.config_read(0x06, Width::Word) & 8, 8, "Status shows the cause");
+
+    let slot = Slot::with(Config { strict: true, ..Config::new(MAC) });
+    slot.write(reg::IMS, cause::RXT0);
+    slot.write(reg::ICS, cause::RXT0);
+    slot.config_write(0x04, Width::Word, 0x0406);
+    assert_eq!(slot.config_read(0x04, Width::Word), 0x0006);
+    assert!(slot.line.level());
+    assert_eq!(slot.config_read(0x06, Width::Word) & 8, 0);
 }

@@ -47,7 +47,7 @@ use crate::memory::DmaHandle;
 use crate::netport::{Delivery, Frame, FramePort, Offloads, PeerSlot};
 use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, PowerState};
 use crate::time::Clock;
-use eeprom::Eeprom;
+use eeprom::{Eeprom, Image};
 use engine::{Engine, Entered};
 use interrupt::{Interrupts, Watch};
 use regs::{Effects, Regs};
@@ -58,8 +58,10 @@ pub use stats::Counters;
 
 /// Number of the memory BAR.
 pub const BAR_MMIO: u8 = 0;
-/// Number of the I/O BAR (BAR1 is the flash, which boards without a boot ROM lack).
+/// Number of the I/O BAR behind a 32-bit BAR0 (BAR1 is the flash, which boards without a boot ROM lack).
 pub const BAR_IO: u8 = 2;
+/// Number of the I/O BAR behind a 64-bit BAR0 (BAR2 is the flash).
+pub const BAR_IO_64: u8 = 4;
 /// EtherType of PAUSE frames.
 const MAC_CONTROL: [u8; 2] = [0x88, 0x08];
 /// Where the power management capability lies, first of the list (manual, section 4.1).
@@ -86,6 +88,18 @@ pub enum Model {
 }
 
 impl Model {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::I82540Em, Self::I82545Em, Self::I82544Gc];
+
+    /// What users call it (QEMU's names).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I82540Em => "e1000",
+            Self::I82545Em => "e1000-82545em",
+            Self::I82544Gc => "e1000-82544gc",
+        }
+    }
+
     /// PCI device id.
     pub fn device_id(self) -> u16 {
         match self {
@@ -107,6 +121,21 @@ impl Model {
     fn eeprom_handshake(self) -> bool {
         self != Self::I82544Gc
     }
+
+    /// Whether BAR0 is a 64-bit one.
+    fn wide_bar(self) -> bool {
+        self == Self::I82545Em
+    }
+}
+
+/// What becomes of a frame from the wire when the driver has given no descriptor for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The peer keeps it and waits: nothing is lost, as with an endlessly patient wire.
+    #[default]
+    Wait,
+    /// It waits in the receive FIFO of PBA.RXA KiB, and is lost and counted when that is full.
+    Drop,
 }
 
 /// What a board with this part is like.
@@ -120,8 +149,12 @@ pub struct Config {
     pub link_delay_ns: u64,
     /// No allowances for drivers that work on emulators only.
     pub strict: bool,
-    /// The EEPROM's 64 words, if not those of a fresh board.
-    pub eeprom: Option<[u16; eeprom::WORDS]>,
+    /// What happens without receive descriptors.
+    pub overflow: Overflow,
+    /// The EEPROM's contents, if not those of a fresh board.
+    pub eeprom: Option<eeprom::Image>,
+    /// Who is told when the guest has programmed the EEPROM.
+    pub eeprom_store: Option<Arc<dyn eeprom::Store>>,
     /// The function's MSI output; without one it has no MSI capability.
     pub msi: Option<Msi>,
 }
@@ -129,7 +162,16 @@ pub struct Config {
 impl Config {
     /// A fresh 82540EM board with this station address; link up at once.
     pub fn new(mac: [u8; 6]) -> Self {
-        Self { model: Model::default(), mac, link_delay_ns: 0, strict: false, eeprom: None, msi: None }
+        Self {
+            model: Model::default(),
+            mac,
+            link_delay_ns: 0,
+            strict: false,
+            overflow: Overflow::default(),
+            eeprom: None,
+            eeprom_store: None,
+            msi: None,
+        }
     }
 }
 
@@ -137,6 +179,7 @@ impl Config {
 #[derive(Debug)]
 pub struct E1000 {
     model: Model,
+    strict: bool,
     has_msi: bool,
     dma: DmaHandle,
     clock: Arc<dyn Clock>,
@@ -144,6 +187,8 @@ pub struct E1000 {
     tx: Engine<TxEngine>,
     rx: Engine<RxEngine>,
     interrupts: Interrupts,
+    /// Locked for each report, so that the store gets them in order.
+    eeprom_store: Option<Mutex<Arc<dyn eeprom::Store>>>,
     loopback: Mutex<VecDeque<Vec<u8>>>,
     ioaddr: AtomicU32,
     port: PeerSlot,
@@ -152,15 +197,17 @@ pub struct E1000 {
 impl E1000 {
     /// The part after power-up, with its cable in.
     pub fn new(config: Config, dma: DmaHandle, line: IntxLine, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let Config { model, mac, link_delay_ns, strict, eeprom, msi } = config;
-        let words = eeprom.unwrap_or_else(|| eeprom::default_image(mac, model.device_id()));
-        let eeprom = Eeprom::new(words, model.eeprom_handshake());
-        let regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
+        let Config { model, mac, link_delay_ns, strict, overflow, eeprom, eeprom_store, msi } = config;
+        let image = eeprom.unwrap_or_else(|| Image::fresh(model, mac));
+        let eeprom = Eeprom::new(image, model.eeprom_handshake());
+        let mut regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
+        regs.overflow = overflow;
         let has_msi = msi.is_some();
         let interrupts = Interrupts::new(line, msi, clock.clone());
         interrupts.watch(Watch::Link, regs.phy.deadline());
         Arc::new(Self {
             model,
+            strict,
             has_msi,
             dma,
             clock,
@@ -168,6 +215,7 @@ impl E1000 {
             tx: Engine::default(),
             rx: Engine::default(),
             interrupts,
+            eeprom_store: eeprom_store.map(Mutex::new),
             loopback: Mutex::default(),
             ioaddr: AtomicU32::new(0),
             port: PeerSlot::default(),
@@ -196,8 +244,18 @@ impl E1000 {
     }
 
     /// The EEPROM's contents, which the guest may have changed.
-    pub fn eeprom_words(&self) -> [u16; eeprom::WORDS] {
-        *self.regs().eeprom.words()
+    pub fn eeprom(&self) -> Image {
+        self.regs().eeprom.image().clone()
+    }
+
+    /// Number of this part's I/O BAR.
+    pub fn io_bar(&self) -> u8 {
+        if self.model.wide_bar() { BAR_IO_64 } else { BAR_IO }
+    }
+
+    /// Which part it is.
+    pub fn model(&self) -> Model {
+        self.model
     }
 
     fn regs(&self) -> MutexGuard<'_, Regs> {
@@ -234,6 +292,9 @@ impl E1000 {
                 self.finish_later();
             }
         }
+        if effects.eeprom_programmed {
+            self.store_eeprom();
+        }
         if let Some(deadline) = effects.negotiation {
             self.interrupts.watch(Watch::Link, deadline);
         }
@@ -259,6 +320,15 @@ impl E1000 {
         }
         if effects.tx_kick {
             self.kick_transmitter();
+        }
+    }
+
+    /// Reports the EEPROM's contents. The image is taken with the store locked, so that an older one never comes later.
+    fn store_eeprom(&self) {
+        if let Some(store) = &self.eeprom_store {
+            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            let image = self.eeprom();
+            store.programmed(&image);
         }
     }
 
@@ -361,14 +431,14 @@ fn pci_x() -> Capability {
 
 impl Function for E1000 {
     fn identity(&self) -> Identity {
-        let words = self.eeprom_words();
+        let (subsystem, subsystem_vendor) = self.regs().eeprom.image().subsystem();
         Identity {
             vendor: 0x8086,
             device: self.model.device_id(),
             revision: 0x02,
             class: 0x02_0000,
-            subsystem_vendor: words[0x0c],
-            subsystem: words[0x0b],
+            subsystem_vendor,
+            subsystem,
             interrupt_pin: 1,
             min_gnt: 0xff,
             max_lat: 0,
@@ -376,9 +446,10 @@ impl Function for E1000 {
     }
 
     fn bars(&self) -> Vec<BarSpec> {
+        let memory = if self.model.wide_bar() { BarKind::Mem64 } else { BarKind::Mem32 };
         vec![
-            BarSpec { index: BAR_MMIO, kind: BarKind::Mem32, size: u64::from(regs::table::BAR0_LEN) },
-            BarSpec { index: BAR_IO, kind: BarKind::Io, size: bar_io::BAR_IO_LEN },
+            BarSpec { index: BAR_MMIO, kind: memory, size: u64::from(regs::table::BAR0_LEN) },
+            BarSpec { index: self.io_bar(), kind: BarKind::Io, size: bar_io::BAR_IO_LEN },
         ]
     }
 
@@ -386,7 +457,7 @@ impl Function for E1000 {
         self.look_at_deadlines();
         match bar {
             BAR_MMIO => self.mmio_read(offset, access.width),
-            BAR_IO => Ok(self.io_read(offset, access.width)),
+            bar if bar == self.io_bar() => Ok(self.io_read(offset, access.width)),
             _ => Err(AccessError::NoRegister),
         }
     }
@@ -395,12 +466,17 @@ impl Function for E1000 {
         self.look_at_deadlines();
         match bar {
             BAR_MMIO => self.mmio_write(offset, value, access.width),
-            BAR_IO => {
+            bar if bar == self.io_bar() => {
                 self.io_write(offset, value, access.width);
                 Ok(())
             }
             _ => Err(AccessError::NoRegister),
         }
+    }
+
+    fn has_intx_disable(&self) -> bool {
+        // PCI 2.2: the bit came later. Drivers in user space refuse a device without it.
+        !self.strict
     }
 
     fn bus_master_changed(&self, on: bool) {

@@ -138,6 +138,7 @@ pub mod ctrl {
     pub const FD: u32 = 1 << 0;
     pub const LRST: u32 = 1 << 3;
     pub const SLU: u32 = 1 << 6;
+    pub const ILOS: u32 = 1 << 7;
     pub const SPEED_SHIFT: u32 = 8;
     pub const FRCSPD: u32 = 1 << 11;
     pub const FRCDPX: u32 = 1 << 12;
@@ -177,6 +178,8 @@ pub mod eeprom {
     pub const REQ: u32 = 1 << 6;
     pub const GNT: u32 = 1 << 7;
     pub const PRES: u32 = 1 << 8;
+    /// 256 words, 8 address bits.
+    pub const SIZE: u32 = 1 << 9;
     pub const EERD_START: u32 = 1 << 0;
     pub const EERD_DONE: u32 = 1 << 4;
 }

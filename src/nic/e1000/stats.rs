@@ -128,12 +128,12 @@ mod tests {
 
     use super::*;
     use crate::nic::e1000::Model;
-    use crate::nic::e1000::eeprom::{Eeprom, default_image};
+    use crate::nic::e1000::eeprom::{Eeprom, Image};
     use crate::time::ManualClock;
 
     #[test]
     fn counters_stick_at_their_maximum() {
-        let eeprom = Eeprom::new(default_image([2; 6], 0x100e), true);
+        let eeprom = Eeprom::new(Image::fresh(Model::I82540Em, [2; 6]), true);
         let mut regs = Regs::new(Model::I82540Em, eeprom, 0, false, Arc::new(ManualClock::default()));
         regs.count(reg::TPT, u64::from(u32::MAX));
         regs.count(reg::TPT, 1);

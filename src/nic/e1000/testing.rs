@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::spec::{DESC_LEN, ctrl, eeprom, mdic, rctl, reg, rxd, tctl, txd};
-use super::{BAR_IO, BAR_MMIO, Config, E1000};
+use super::{BAR_MMIO, Config, E1000};
 use crate::bus::{Access, Width};
 use crate::irq::IrqLine;
 use crate::memory::{DmaHandle, GuestRam};
@@ -183,15 +183,15 @@ impl TestNic {
     /// Writes a register through IOADDR and IODATA.
     pub fn io_write(&self, register: u32, value: u32) {
         let dword = Access::plain(Width::Dword);
-        self.nic.bar_write(BAR_IO, 0, register.into(), &dword).expect("IOADDR");
-        self.nic.bar_write(BAR_IO, 4, value.into(), &dword).expect("IODATA");
+        self.nic.bar_write(self.nic.io_bar(), 0, register.into(), &dword).expect("IOADDR");
+        self.nic.bar_write(self.nic.io_bar(), 4, value.into(), &dword).expect("IODATA");
     }
 
     /// Reads a register through IOADDR and IODATA.
     pub fn io_read(&self, register: u32) -> u32 {
         let dword = Access::plain(Width::Dword);
-        self.nic.bar_write(BAR_IO, 0, register.into(), &dword).expect("IOADDR");
-        self.nic.bar_read(BAR_IO, 4, &dword).expect("IODATA") as u32
+        self.nic.bar_write(self.nic.io_bar(), 0, register.into(), &dword).expect("IOADDR");
+        self.nic.bar_read(self.nic.io_bar(), 4, &dword).expect("IODATA") as u32
     }
 
     /// Lets time pass, stopping at each wake-up that the device asks for.

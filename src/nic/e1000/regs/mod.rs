@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 pub mod table;
 
-use super::Model;
-use super::eeprom::Eeprom;
+use super::eeprom::{self, Eeprom};
 use super::phy::Phy;
 use super::spec::{MIN_FRAME, ctrl, ctrl_ext, mdic, rah, rctl, reg, tctl};
 use super::stats::Counters;
+use super::{Model, Overflow};
 use crate::time::Clock;
 use table::{Class, DWORDS, Effect, Found, OnReset, TABLE};
 
@@ -39,6 +39,8 @@ pub struct Effects {
     pub pause_frame: Option<[u8; MIN_FRAME]>,
     /// The link went up or down.
     pub link: Option<bool>,
+    /// The guest has programmed the EEPROM.
+    pub eeprom_programmed: bool,
     /// Autonegotiation's deadline may have changed, to this.
     pub negotiation: Option<Option<u64>>,
 }
@@ -46,11 +48,14 @@ pub struct Effects {
 /// The register file with what hangs directly on it.
 #[derive(Debug)]
 pub struct Regs {
+    model: Model,
     values: Vec<u32>,
     pub(super) eeprom: Eeprom,
     pub(super) phy: Phy,
     /// No allowances for drivers that work on emulators only: link needs CTRL.SLU, rings need a length.
     pub(super) strict: bool,
+    /// What happens to frames without descriptors.
+    pub(super) overflow: Overflow,
     pub(super) link_up: bool,
     /// Changes when everything the engine remembers of the transmit ring becomes void.
     pub(super) tx_epoch: u64,
@@ -79,10 +84,12 @@ impl Regs {
     ) -> Self {
         let phy = Phy::new(model.phy_id2(), link_delay_ns, clock.now_ns());
         let mut regs = Self {
+            model,
             values: vec![0; DWORDS],
             eeprom,
             phy,
             strict,
+            overflow: Overflow::default(),
             link_up: false,
             tx_epoch: 0,
             resets: 0,
@@ -138,7 +145,10 @@ impl Regs {
         self.store(found, value);
         match found.row.effect {
             Effect::Ctrl => self.ctrl_written(old, value, &mut effects),
-            Effect::Eecd => self.eeprom.write_eecd(value),
+            Effect::Eecd => {
+                self.eeprom.write_eecd(value);
+                effects.eeprom_programmed = self.eeprom.take_programmed();
+            }
             Effect::Eerd => self.set(reg::EERD, self.eeprom.read_by_eerd(value)),
             Effect::CtrlExt if value & ctrl_ext::EE_RST != 0 => self.load_from_eeprom(),
             Effect::Mdic => self.mdic_written(value, &mut effects),
@@ -221,6 +231,8 @@ impl Regs {
         self.zero_ring_doorbell = false;
         self.paused_until = 0;
         self.load_reset_values(power_on);
+        // The pins fall, and that is when the chip programs.
+        effects.eeprom_programmed = self.eeprom.take_programmed();
         let now = self.now();
         self.phy.hold_in_reset(false, now);
         self.update_link(&mut effects);
@@ -242,13 +254,18 @@ impl Regs {
         self.load_from_eeprom();
     }
 
-    /// What the part loads by itself: the station address and the LED defaults (manual, section 5.6).
+    /// What the part loads by itself: station address, LED and wake-up defaults, CTRL (manual, section 5.6).
     fn load_from_eeprom(&mut self) {
-        let mac = self.eeprom.mac();
-        self.set(reg::RAL, u32::from_le_bytes([mac[0], mac[1], mac[2], mac[3]]));
-        self.set(reg::RAH, u32::from(u16::from_le_bytes([mac[4], mac[5]])) | rah::AV);
-        let leds = u32::from(self.eeprom.words()[0x2f]);
-        self.set(reg::LEDCTL, 0x0700_8300 | (leds & 0xcf00) << 8 | (leds & 0xcf));
+        let image = self.eeprom.image();
+        let mac = if image.is_signed() { Some(image.mac()) } else { None };
+        let (ledctl, wuc, ctrl) = (image.ledctl(), image.wuc(self.model), image.ctrl());
+        let [a, b, c, d, e, f] = mac.unwrap_or_default();
+        self.set(reg::RAL, u32::from_le_bytes([a, b, c, d]));
+        self.set(reg::RAH, u32::from(u16::from_le_bytes([e, f])) | if mac.is_some() { rah::AV } else { 0 });
+        self.set(reg::LEDCTL, ledctl);
+        self.set(reg::WUC, wuc);
+        let kept = self.get(reg::CTRL) & !eeprom::Image::CTRL_BITS;
+        self.set(reg::CTRL, kept | ctrl);
     }
 
     fn ctrl_written(&mut self, old: u32, value: u32, effects: &mut Effects) {

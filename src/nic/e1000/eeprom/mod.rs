@@ -1,24 +1,22 @@
-//! The serial EEPROM: a 93C46 behind EECD's pins (manual, section 5.3), and EERD's read port.
+//! The serial EEPROM: a 93C46 or 93C66 behind EECD's pins (manual, section 5.3), and EERD's read port.
 //!
-//! Called by the register file for EECD and EERD. Holds the words and the Microwire state machine; knows
-//! nothing of what the words mean, except for the checksum and the addresses that the MAC loads from it.
+//! Called by the register file for EECD and EERD. Holds the [`Image`] and the Microwire state machine; what the words mean
+//! is the image's business.
 
 use super::spec::eeprom::*;
 
-/// Words of a 93C46.
-pub const WORDS: usize = 64;
-/// Address bits of a 93C46.
-const ADDRESS_BITS: u32 = 6;
-/// Sum of all words, modulo 65536 (manual, section 5.6.35).
-const CHECKSUM: u16 = 0xbaba;
+mod image;
 
-/// Word 0x0f, bits 13:12: pause in both directions.
-const PAUSE_BOTH: u16 = 0x3040;
+pub use image::{Image, ImageError, LARGE, SMALL, Store};
 
 /// The device on the other end of SK, CS, DI and DO.
 #[derive(Debug, Clone)]
 pub struct Eeprom {
-    words: [u16; WORDS],
+    image: Image,
+    /// 6 for a 93C46, 8 for a 93C66.
+    address_bits: u32,
+    /// A word has changed since anybody asked.
+    programmed: bool,
     eecd: u32,
     /// Access to the pins needs EECD.REQ (82540 and later).
     handshake: bool,
@@ -56,51 +54,29 @@ struct Program {
     value: u16,
 }
 
-/// The contents that a board vendor would have written: section 4.4 of the reference gives each word's use.
-pub fn default_image(mac: [u8; 6], device_id: u16) -> [u16; WORDS] {
-    let mut words = [0xffff; WORDS];
-    for (word, pair) in words.iter_mut().zip(mac.as_chunks::<2>().0) {
-        *word = u16::from_le_bytes(*pair);
-    }
-    words[0x03] = 0x0000;
-    words[0x0a] = 0x4c0b;
-    words[0x0b] = 0x001e;
-    words[0x0c] = 0x8086;
-    words[0x0d] = device_id;
-    words[0x0e] = 0x8086;
-    words[0x0f] = PAUSE_BOTH;
-    words[0x14] = 0x0000;
-    words[0x20] = 0x0000;
-    words[0x24] = 0x0000;
-    words[0x2f] = 0x0602;
-    words[WORDS - 1] = checksum_word(&words);
-    words
-}
-
-/// What the last word must be for the others.
-fn checksum_word(words: &[u16; WORDS]) -> u16 {
-    words[..WORDS - 1].iter().fold(CHECKSUM, |left, w| left.wrapping_sub(*w))
-}
-
 impl Eeprom {
     /// A programmed EEPROM after power-up: writing disabled, output high.
-    pub fn new(words: [u16; WORDS], handshake: bool) -> Self {
-        let eecd = FWE_DISABLED | PRES;
-        Self { words, eecd, handshake, write_enabled: false, wire: Wire::Idle, data_out: true }
+    pub fn new(image: Image, handshake: bool) -> Self {
+        Self {
+            address_bits: image.words().len().ilog2(),
+            image,
+            programmed: false,
+            eecd: FWE_DISABLED,
+            handshake,
+            write_enabled: false,
+            wire: Wire::Idle,
+            data_out: true,
+        }
     }
 
     /// The contents.
-    pub fn words(&self) -> &[u16; WORDS] {
-        &self.words
+    pub fn image(&self) -> &Image {
+        &self.image
     }
 
-    /// The station address of words 0 to 2.
-    pub fn mac(&self) -> [u8; 6] {
-        let mut mac = [0; 6];
-        for (pair, word) in mac.as_chunks_mut::<2>().0.iter_mut().zip(self.words) {
-            *pair = word.to_le_bytes();
-        }
-        mac
+    /// Whether the guest has changed the contents since the last call.
+    pub fn take_programmed(&mut self) -> bool {
+        std::mem::take(&mut self.programmed)
     }
 
     /// Device reset: the pins fall; contents and the chip's own write enable stay.
@@ -110,15 +86,17 @@ impl Eeprom {
 
     /// Reads EECD.
     pub fn read_eecd(&self) -> u32 {
-        let granted = self.eecd & REQ != 0;
+        let granted = self.handshake && self.eecd & REQ != 0;
         let data_out = self.data_out || self.eecd & CS == 0;
-        self.eecd | if granted { GNT } else { 0 } | if data_out { DO } else { 0 }
+        let large = self.image.words().len() == LARGE;
+        let flags = [(granted, GNT), (data_out, DO), (large, SIZE)];
+        flags.iter().filter(|f| f.0).fold(self.eecd | PRES, |sum, f| sum | f.1)
     }
 
     /// Writes EECD; the pins move.
     pub fn write_eecd(&mut self, value: u32) {
         let old = self.eecd;
-        self.eecd = (value & (SK | CS | DI | REQ | FWE_MASK)) | PRES;
+        self.eecd = value & (SK | CS | DI | REQ | FWE_MASK);
         if self.handshake && self.eecd & REQ == 0 {
             self.eecd &= !CS;
         }
@@ -137,7 +115,7 @@ impl Eeprom {
         if value & EERD_START == 0 {
             return address;
         }
-        let word = self.words.get((address >> 8) as usize).copied().unwrap_or(0xffff);
+        let word = self.image.words().get((address >> 8) as usize).copied().unwrap_or(0xffff);
         u32::from(word) << 16 | address | EERD_DONE
     }
 
@@ -158,11 +136,11 @@ impl Eeprom {
     }
 
     fn command_bit(&mut self, bits: u32, value: u16) -> Wire {
-        if bits < 2 + ADDRESS_BITS {
+        if bits < 2 + self.address_bits {
             return Wire::Command { bits, value };
         }
-        let address = usize::from(value) % WORDS;
-        match (value >> ADDRESS_BITS, address >> (ADDRESS_BITS - 2)) {
+        let address = usize::from(value) % self.image.words().len();
+        match (value >> self.address_bits, address >> (self.address_bits - 2)) {
             (0b10, _) => {
                 // The dummy zero that precedes the data.
                 self.data_out = false;
@@ -180,9 +158,9 @@ impl Eeprom {
     }
 
     fn read_bit(&mut self, address: usize, bit: u32) -> Wire {
-        self.data_out = self.words[address % WORDS] >> (15 - bit) & 1 != 0;
+        self.data_out = self.image.word(address) >> (15 - bit) & 1 != 0;
         match bit + 1 {
-            16 => Wire::Reading { address: (address + 1) % WORDS, bit: 0 },
+            16 => Wire::Reading { address: address + 1, bit: 0 },
             bit => Wire::Reading { address, bit },
         }
     }
@@ -191,9 +169,12 @@ impl Eeprom {
         if let Wire::Programmed(program) = self.wire
             && self.write_enabled
         {
-            match program.target {
-                Target::One(address) => self.words[address] = program.value,
-                Target::All => self.words.fill(program.value),
+            let words = match program.target {
+                Target::One(address) => address..address + 1,
+                Target::All => 0..self.image.words().len(),
+            };
+            for address in words {
+                self.programmed |= self.image.program(address, program.value);
             }
         }
         self.wire = Wire::Idle;
