@@ -58,17 +58,6 @@ pub fn get_iff(fd: BorrowedFd<'_>) -> io::Result<(String, c_int)> {
     Ok((name_of(&request), flags_of(&request)))
 }
 
-/// A private duplicate of an inherited descriptor, which itself is kept from children of ours.
-pub fn adopt(fd: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: F_DUPFD_CLOEXEC takes any number and fails on one that is not open.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-    check(copy)?;
-    // SAFETY: F_SETFD takes any number; this one was open a moment ago, and if not, nothing happens.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: `copy` is a new descriptor that nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-}
-
 /// The descriptor of a plain tap that the tun-tap crate has set up.
 pub fn from_tun_tap(iface: tun_tap::Iface) -> OwnedFd {
     // SAFETY: into_raw_fd gives up the open descriptor, which nobody else owns.

@@ -8,7 +8,7 @@
 //!
 //! With a virtio-net header (vnet_hdr) unfinished frames pass both ways, as far as the peer accepts them.
 //!
-//! Lock order: `rx` (held across calls of the peer, never waited for) before `interest`.
+//! Lock order: `rx` (held across calls of the peer, never waited for) before the watch's own.
 #![expect(unsafe_code, reason = "ioctls and the gathering write from guest memory, in ioctl.rs")]
 
 mod error;
@@ -20,14 +20,14 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 pub use error::TapError;
 
 use super::vnet_hdr::{self, VNET_HDR_LEN};
 use super::{Backend, NetdevError, Notices, PortCounters, Surroundings};
 use crate::cli::{ScriptChoice, TapOptions};
-use crate::event::{Entered, EventHandle, FdHandler, Interest, Ready, Registration, Token};
+use crate::event::{Entered, EventHandle, FdHandler, Interest, Ready, Token, Watch};
 use crate::netport::{
     Delivery, DropReason, Frame, FrameMeta, FramePort, MAX_FRAME, Offloads, PeerSlot, checksum,
 };
@@ -55,14 +55,13 @@ pub struct Tap {
     // Glue.
     fd: Arc<OwnedFd>,
     events: EventHandle,
-    registration: OnceLock<Registration>,
+    watch: Watch,
     notices: Notices,
     this: Weak<Self>,
     peer: PeerSlot,
     counters: PortCounters,
     // Volatile state.
     rx: Token<Rx>,
-    interest: Mutex<Interest>,
     tx_waits: AtomicBool,
     link_down_told: AtomicBool,
     gone: AtomicBool,
@@ -119,7 +118,7 @@ impl Tap {
             },
             fd: Arc::new(opened.fd),
             events: events.clone(),
-            registration: OnceLock::new(),
+            watch: Watch::default(),
             notices,
             this: this.clone(),
             peer: PeerSlot::default(),
@@ -129,32 +128,19 @@ impl Tap {
                 kept: None,
                 offloads: Offloads::default(),
             }),
-            interest: Mutex::new(Interest::NONE),
             tx_waits: AtomicBool::new(false),
             link_down_told: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         });
         let handler = Arc::new(Arc::downgrade(&tap));
-        let watch = events.watch(tap.fd.clone(), Interest::NONE, handler)?;
-        tap.registration.get_or_init(|| watch);
-        tap.want(|interest| interest.readable = true);
+        tap.watch.start(events, tap.fd.clone(), handler)?;
+        tap.watch.want(|interest| interest.readable = true);
         Ok(tap)
     }
 
     /// The interface's name on the host.
     pub fn ifname(&self) -> &str {
         &self.ifname
-    }
-
-    fn want(&self, change: impl FnOnce(&mut Interest)) {
-        let mut interest = self.interest.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *interest;
-        change(&mut interest);
-        if *interest != before
-            && let Some(registration) = self.registration.get()
-        {
-            registration.set_interest(*interest);
-        }
     }
 
     fn receive(&self, budget: usize) {
@@ -171,7 +157,7 @@ impl Tap {
     /// Offers the kept frame, then reads and offers more; polls on unless the peer is full.
     fn pump(&self, rx: &mut Rx, budget: usize) {
         let stop = self.read_and_offer(rx, budget);
-        self.want(|interest| interest.readable = matches!(stop, Stop::Empty | Stop::Budget));
+        self.watch.want(|interest| interest.readable = matches!(stop, Stop::Empty | Stop::Budget));
     }
 
     fn read_and_offer(&self, rx: &mut Rx, budget: usize) -> Stop {
@@ -248,7 +234,7 @@ impl Tap {
     fn lost(&self, why: &str) -> Stop {
         if !self.gone.swap(true, Ordering::SeqCst) {
             self.notices.say(&format!("{} is gone ({why}); its cable is cut", self.ifname));
-            self.want(|interest| *interest = Interest::NONE);
+            self.watch.want(|interest| *interest = Interest::NONE);
             if let Some(peer) = self.peer.get() {
                 peer.peer_link(false);
             }
@@ -285,7 +271,7 @@ impl Tap {
         match error.raw_os_error() {
             _ if error.kind() == ErrorKind::WouldBlock => {
                 self.tx_waits.store(true, Ordering::SeqCst);
-                self.want(|interest| interest.writable = true);
+                self.watch.want(|interest| interest.writable = true);
                 Delivery::Full
             }
             // Linux: the interface is administratively down (drivers/net/tun.c, tun_get_user).
@@ -309,7 +295,7 @@ impl Tap {
 impl FdHandler for Tap {
     fn ready(&self, ready: Ready) {
         if ready.writable && self.tx_waits.swap(false, Ordering::SeqCst) {
-            self.want(|interest| interest.writable = false);
+            self.watch.want(|interest| interest.writable = false);
             self.peer.ready();
         }
         if ready.readable {

@@ -17,6 +17,7 @@ use super::ioctl::{self, MAX_IFNAME};
 use crate::cli::{AddressChoice, ScriptChoice, TapOptions};
 use crate::netdev::Notices;
 use crate::netport::Offloads;
+use crate::sys::inherit;
 
 const NODE: &str = "/dev/net/tun";
 /// The host side of a tap that minivmm makes (design: network defaults).
@@ -82,7 +83,7 @@ fn offload_found(name: &str) -> Option<Offloads> {
 /// An inherited tap.
 fn adopt(number: i32, options: &TapOptions) -> Result<Opened, TapError> {
     let bad = |why| TapError::BadFd { fd: number, why };
-    let fd = ioctl::adopt(number).map_err(|_| bad("is not open"))?;
+    let fd = inherit::adopt(number).map_err(|_| bad("is not open"))?;
     let (name, flags) = ioctl::get_iff(fd.as_fd()).map_err(|_| bad("is not a tap"))?;
     if flags & libc::IFF_TAP == 0 {
         return Err(bad("is not a tap (it is a tun)"));

@@ -1,6 +1,7 @@
 //! The engine on a datagram socket in place of a tap: what a real tap does too rarely to be waited for.
 
 use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
