@@ -12,6 +12,7 @@ use super::config::{
 use super::device::UNASSIGNED_MAC;
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
+use super::socket_options::{DgramOptions, SocketAddress, SocketOptions, StreamOptions};
 use super::suggest::did_you_mean;
 use super::values::FREE_SLOTS;
 
@@ -93,8 +94,9 @@ fn unique_ids<T>(items: &[Given<T>], what: &str, id: impl Fn(&T) -> Option<&str>
 fn distinct_taps(netdevs: &[Given<Netdev>]) -> Result<(), CliError> {
     let taps: Vec<Given<&TapOptions>> = netdevs
         .iter()
-        .map(|given| match &given.value.kind {
-            NetdevKind::Tap(tap) => Given { echo: given.echo.clone(), value: tap },
+        .filter_map(|given| match &given.value.kind {
+            NetdevKind::Tap(tap) => Some(Given { echo: given.echo.clone(), value: tap }),
+            _ => None,
         })
         .collect();
     no_two(
@@ -104,10 +106,10 @@ fn distinct_taps(netdevs: &[Given<Netdev>]) -> Result<(), CliError> {
         "give each netdev its own ifname",
     )?;
     no_two(
-        &taps,
-        |a, b| a.fd.is_some() && a.fd == b.fd,
+        netdevs,
+        |a, b| inherited(&a.kind).is_some() && inherited(&a.kind) == inherited(&b.kind),
         |_, first| format!("this fd is taken by '{}'", first.echo),
-        "hand over one tap for each netdev",
+        "hand over one descriptor for each netdev",
     )?;
     no_two(
         &taps,
@@ -115,6 +117,17 @@ fn distinct_taps(netdevs: &[Given<Netdev>]) -> Result<(), CliError> {
         |_, first| format!("this address is taken by '{}'", first.echo),
         "give each tap its own subnet, as in 10.0.2.2/24 and 10.0.3.2/24",
     )
+}
+
+/// The descriptor that a backend takes over.
+fn inherited(kind: &NetdevKind) -> Option<i32> {
+    match kind {
+        NetdevKind::Tap(tap) => tap.fd,
+        NetdevKind::Stream(StreamOptions { addr: SocketAddress::Fd(fd), .. })
+        | NetdevKind::Dgram(DgramOptions::Fd(fd))
+        | NetdevKind::Socket(SocketOptions::Fd(fd)) => Some(*fd),
+        _ => None,
+    }
 }
 
 fn address_of(tap: &TapOptions) -> Option<Ipv4Addr> {

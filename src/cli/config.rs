@@ -8,6 +8,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::socket_options::{DgramOptions, L2tpv3Options, PasstOptions, SocketOptions, StreamOptions};
+
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -119,10 +121,22 @@ pub struct Netdev {
 pub enum NetdevKind {
     /// A tap interface of the host.
     Tap(TapOptions),
+    /// A tap on a bridge, made by a helper.
+    Bridge(BridgeHelper),
+    /// Frames over a connection.
+    Stream(StreamOptions),
+    /// Frames in datagrams.
+    Dgram(DgramOptions),
+    /// The older form of both.
+    Socket(SocketOptions),
+    /// Frames in an L2TPv3 tunnel.
+    L2tpv3(L2tpv3Options),
+    /// The program passt.
+    Passt(PasstOptions),
 }
 
 /// `-netdev tap`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TapOptions {
     /// `ifname=`: 1 to 15 bytes, a valid interface name. None: the kernel picks one, or `fd` brings it.
     pub ifname: Option<String>,
@@ -133,10 +147,24 @@ pub struct TapOptions {
     /// `fd=`: an open tap inherited from the parent, never negative. Then none of the others but
     /// `vnet_hdr` and `address` differ from their defaults.
     pub fd: Option<i32>,
+    /// `br=` and `helper=`: a program makes the tap. Then neither `ifname` nor the scripts nor `fd` is given.
+    pub helper: Option<BridgeHelper>,
     /// `vnet_hdr=`. None: used where the tap has it.
     pub vnet_hdr: Option<bool>,
+    /// `sndbuf=`: bytes of the guest's frames that the host queues for this tap; 0 is no limit. None: the kernel's
+    /// own.
+    pub sndbuf: Option<u32>,
     /// `address=`: the host side's IPv4 address.
     pub address: AddressChoice,
+}
+
+/// `-netdev bridge`, or a tap's `br=` and `helper=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeHelper {
+    /// `br=`: a valid interface name.
+    pub bridge: String,
+    /// `helper=`: a program, or with blanks a shell command. None: QEMU's own helper.
+    pub program: Option<String>,
 }
 
 /// `script=` and `downscript=`.

@@ -32,6 +32,9 @@ pub(super) enum Kind {
     Str,
     Bool,
     Uint32,
+    Uint64,
+    /// A number of bytes, or text with a suffix.
+    Size,
     /// Text; the key may be given more than once, in JSON as an array.
     List,
 }
@@ -42,6 +45,8 @@ impl fmt::Display for Kind {
             Kind::Str => "str",
             Kind::Bool => "bool",
             Kind::Uint32 => "uint32",
+            Kind::Uint64 => "uint64",
+            Kind::Size => "size",
             Kind::List => "list",
         })
     }
@@ -256,7 +261,6 @@ impl<'a> Fields<'a> {
     }
 
     /// The values of the list `key`, each put through `parser`.
-    #[expect(dead_code, reason = "the backends with lists are about to come")]
     pub(super) fn all<T>(
         &self,
         key: &str,
@@ -337,9 +341,9 @@ fn plain_text(value: Value, key: &Key) -> Result<String, Wrong> {
         Value::Json(json) => match (key.kind, &json) {
             (Kind::Bool, serde_json::Value::Bool(on)) => Ok(if *on { "on" } else { "off" }.to_owned()),
             (Kind::Bool, other) => Err(wrong_type("true or false", other)),
-            (Kind::Uint32, serde_json::Value::Number(n)) => Ok(n.to_string()),
-            (Kind::Uint32 | Kind::Str | Kind::List, serde_json::Value::String(text)) => Ok(text.clone()),
-            (Kind::Uint32, other) => Err(wrong_type("number", other)),
+            (Kind::Uint32 | Kind::Uint64 | Kind::Size, serde_json::Value::Number(n)) => Ok(n.to_string()),
+            (_, serde_json::Value::String(text)) => Ok(text.clone()),
+            (Kind::Uint32 | Kind::Uint64 | Kind::Size, other) => Err(wrong_type("number", other)),
             (Kind::Str | Kind::List, other) => Err(wrong_type("string", other)),
         },
     }

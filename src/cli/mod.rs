@@ -19,17 +19,22 @@ mod machine;
 mod netdev;
 mod options;
 mod serial;
+mod socket_options;
 mod suggest;
 mod values;
 
 use std::ffi::OsString;
 
 pub use config::{
-    AccelChoice, AddressChoice, Command, Config, CpuModel, DEFAULT_MEMORY, Device, E1000Options, FwCfgFile,
-    FwCfgSource, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY, MAX_SERIALS, MIN_MEMORY,
-    MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial, TapOptions,
+    AccelChoice, AddressChoice, BridgeHelper, Command, Config, CpuModel, DEFAULT_MEMORY, Device,
+    E1000Options, FwCfgFile, FwCfgSource, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY,
+    MAX_SERIALS, MIN_MEMORY, MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial, TapOptions,
 };
 pub use error::CliError;
+pub use socket_options::{
+    Cookies, CounterChoice, DgramOptions, InetAddress, L2tpv3Options, PasstOptions, SocketAddress,
+    SocketOptions, StreamOptions, UnixAddress,
+};
 
 /// Reads a command line, without the program's name: `parse(std::env::args_os().skip(1))`.
 ///

@@ -82,6 +82,21 @@ fn digits(text: &str, radix: u32) -> Option<u64> {
     plain.then(|| u64::from_str_radix(text, radix).ok()).flatten()
 }
 
+/// A number of bytes, 0 to `most`; k, M and G count in powers of 1024.
+pub(super) fn byte_size(text: &str, most: u64) -> Result<u64, Wrong> {
+    let (amount, suffix) = split_number(text);
+    let unit = match suffix {
+        "" | "b" | "B" => Some(1),
+        "k" | "K" => Some(1 << 10),
+        "m" | "M" => Some(1 << 20),
+        "g" | "G" => Some(1 << 30),
+        _ => None,
+    };
+    unit.and_then(|unit| scaled(amount, unit)).filter(|bytes| *bytes <= most).ok_or_else(|| {
+        Wrong::new(format!("{} is not a size from 0 to {most} bytes", quoted(text)), "write 65536, 64k or 1M")
+    })
+}
+
 /// `-m`: MiB without a suffix; b, k, M, G, T in either case; a fraction is fine. Rounded up to 8 KiB as QEMU does.
 pub(super) fn memory_size(text: &str) -> Result<u64, Wrong> {
     let not_a_size = |advice: String| Wrong::new(format!("{} is not a size", quoted(text)), advice);

@@ -67,7 +67,8 @@ fn wait(child: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
 fn said(child: &mut Child) -> String {
     let Some(mut pipe) = child.stderr.take() else { return String::new() };
     let mut bytes = vec![0; 64 * 1024];
-    let got = rustix::io::ioctl_fionbio(&pipe, true).map_err(io::Error::from).and_then(|()| pipe.read(&mut bytes));
+    let got =
+        rustix::io::ioctl_fionbio(&pipe, true).map_err(io::Error::from).and_then(|()| pipe.read(&mut bytes));
     let text = String::from_utf8_lossy(&bytes[..got.unwrap_or(0)]).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let words = lines.join(" | ");
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn the_program_has_the_descriptor_and_we_do_not_keep_it() {
-        let (outcome, mut ours) = sh("eval \"echo here >&$fd\"");
+        let (outcome, mut ours) =
+            sh("python3 -c 'import os, sys; os.write(int(sys.argv[1]), b\"here\\n\")' $fd");
         assert!(outcome.is_ok());
         let mut text = String::new();
         ours.read_to_string(&mut text).unwrap();

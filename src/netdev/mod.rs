@@ -5,13 +5,16 @@
 //! with frames that find no room.
 
 mod counters;
+mod helper;
 pub mod network;
 mod open;
+pub mod socket;
 pub mod tap;
 pub mod vnet_hdr;
 
 pub use counters::{DirectionCounters, DirectionStats, PortCounters, PortStats};
 pub use network::{Network, NetworkError, NicEnd};
+pub use socket::{Dgram, SocketError, Stream};
 pub use tap::{Tap, TapError};
 
 use crate::event::EventHandle;
@@ -30,13 +33,25 @@ pub struct Surroundings {
 /// Why a backend could not be opened: one line that names the option and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum NetdevError {
-    /// `-netdev tap`.
-    #[error("-netdev tap,id={id}: {error}")]
+    /// `-netdev tap` and `-netdev bridge`.
+    #[error("-netdev {kind},id={id}: {error}")]
     Tap {
+        /// Which of them.
+        kind: &'static str,
         /// `id=`.
         id: String,
         /// What was wrong.
         error: TapError,
+    },
+    /// `-netdev stream`, `dgram`, `socket`, `l2tpv3` and `passt`.
+    #[error("-netdev {kind},id={id}: {error}")]
+    Socket {
+        /// Which of them.
+        kind: &'static str,
+        /// `id=`.
+        id: String,
+        /// What was wrong.
+        error: SocketError,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Backend, NetdevError, Surroundings, Tap};
+use super::{Backend, NetdevError, Surroundings, Tap, socket};
 use crate::cli::{Netdev, NetdevKind};
 
 /// Opens one backend. Nothing is left behind on failure.
@@ -13,5 +13,11 @@ pub(super) fn open(options: &Netdev, around: &Surroundings) -> Result<Arc<dyn Ba
     let Netdev { id, kind } = options;
     match kind {
         NetdevKind::Tap(options) => Ok(Tap::open(id, options, around)?),
+        NetdevKind::Bridge(helper) => Ok(Tap::open_bridge(id, helper, around)?),
+        NetdevKind::Stream(options) => socket::open_stream(id, options, around),
+        NetdevKind::Dgram(options) => socket::open_dgram(id, options, around),
+        NetdevKind::Socket(options) => socket::open_socket(id, options, around),
+        NetdevKind::L2tpv3(options) => socket::open_l2tpv3(id, options, around),
+        NetdevKind::Passt(options) => socket::open_passt(id, options, around),
     }
 }

@@ -105,13 +105,15 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-netdev tep,id=n0", &["'tep' is not a backend; did you mean 'tap'?"]),
     ("-netdev foo,id=n0", &["'foo' is not a backend; -netdev help lists what there is"]),
     ("-netdev user,id=n0", &["QEMU's backend 'user' is not here; use -netdev tap"]),
-    ("-netdev bridge,id=n0", &["QEMU's backend 'bridge' is not here"]),
+    (
+        "-netdev vde,id=n0",
+        &["QEMU's backend 'vde' is not here; its library is not built in: put a tap on the switch"],
+    ),
     ("-netdev tap,id=n0,foo=1", &["-netdev tap has no 'foo'; -netdev tap,help lists what it has"]),
     ("-netdev tap,id=n0,iface=tap0", &["-netdev tap has no 'iface'"]),
     ("-netdev tap,id=n0,ifnam=tap0", &["-netdev tap has no 'ifnam'; did you mean 'ifname'?"]),
     ("-netdev tap,id=n0,vhost=on", &["-netdev tap has no 'vhost' here", "virtio"]),
     ("-netdev tap,id=n0,queues=4", &["-netdev tap has no 'queues' here", "one queue"]),
-    ("-netdev tap,id=n0,br=br0", &["-netdev tap has no 'br' here", "address="]),
     ("-netdev tap,id=n0,vnet_hdr=maybe", &["vnet_hdr: 'maybe' is neither 'on' nor 'off'"]),
     ("-netdev tap,id=n0,vnet_hdr=true", &["vnet_hdr: 'true' is neither 'on' nor 'off'"]),
     (

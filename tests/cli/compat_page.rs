@@ -15,7 +15,7 @@ fn rows(title: &str) -> Vec<Vec<&'static str>> {
         .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
         .skip(2)
         .collect();
-    assert!(rows.len() > 2, "no table under {title}");
+    assert!(rows.len() > 1, "no table under {title}");
     rows
 }
 
@@ -83,5 +83,26 @@ fn messages_are_quoted_word_for_word() {
         let message = refusal(&words);
         let said = code(row[2]).next().unwrap_or_default();
         assert!(message.ends_with(&format!(": {said}")), "{message}\nbut the page says {said}");
+    }
+}
+
+#[test]
+fn every_key_of_a_backend_has_a_row() {
+    for backend in ["tap", "bridge", "stream", "dgram", "socket", "l2tpv3", "passt"] {
+        let Ok(Command::Print(help)) = parse(&["-netdev", &format!("{backend},help")]) else {
+            panic!("no help")
+        };
+        let keys: Vec<&str> = help
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.trim().split_once("=<"))
+            .map(|(key, _)| key)
+            .collect();
+        assert!(keys.len() > 1, "{help}");
+        let rows = rows(&format!("`-netdev {backend}`"));
+        let listed: Vec<&str> = rows.iter().flat_map(|row| code(row[0])).collect();
+        for key in keys.into_iter().filter(|key| *key != "id") {
+            assert!(listed.contains(&format!("{key}=").as_str()), "-netdev {backend} has no row for {key}=");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod compat_page;
 mod help;
 mod parity;
 mod properties;
+mod sockets;
 
 use std::ffi::OsString;
 

@@ -63,17 +63,7 @@ fn the_line_of_the_readme() {
     let line = "--kernel target/guest/bzImage -netdev tap,id=n0 -device e1000,netdev=n0";
     let config = run_words(&line.split(' ').collect::<Vec<_>>());
     assert_eq!(config.kernel, PathBuf::from("target/guest/bzImage"));
-    assert_eq!(
-        *tap(&config),
-        TapOptions {
-            ifname: None,
-            script: ScriptChoice::Default,
-            downscript: ScriptChoice::Default,
-            fd: None,
-            vnet_hdr: None,
-            address: AddressChoice::Default,
-        }
-    );
+    assert_eq!(*tap(&config), TapOptions::default());
     assert_eq!(
         *nic(&config),
         E1000Options {
@@ -157,9 +147,9 @@ fn tap_options() {
             ifname: Some("tap0".into()),
             script: ScriptChoice::Path("/etc/up".into()),
             downscript: ScriptChoice::No,
-            fd: None,
             vnet_hdr: Some(false),
             address: AddressChoice::Ip4 { addr: Ipv4Addr::new(10, 9, 0, 1), prefix: 16 },
+            ..TapOptions::default()
         }
     );
     let tap_of = |keys: &str| tap(&run(&format!("-netdev tap,id=n0,{keys}"))).clone();

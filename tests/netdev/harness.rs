@@ -6,9 +6,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use minivmm::cli::{AddressChoice, ScriptChoice, TapOptions};
+use minivmm::cli::TapOptions;
 use minivmm::event::{EventHandle, EventLoop};
-use minivmm::netdev::{NetdevError, Notices, Surroundings, Tap};
+use minivmm::netdev::{Backend, NetdevError, Network, NicEnd, Notices, Surroundings, Tap};
 use minivmm::netport::{Delivery, Frame, FrameMeta, FramePort, Offloads, PeerSlot};
 
 /// A test's name and what it does; it fails by panicking.
@@ -189,14 +189,7 @@ impl Host {
 
 /// `-netdev tap,id=n0`.
 pub fn options() -> TapOptions {
-    TapOptions {
-        ifname: None,
-        script: ScriptChoice::Default,
-        downscript: ScriptChoice::Default,
-        fd: None,
-        vnet_hdr: None,
-        address: AddressChoice::Default,
-    }
+    TapOptions::default()
 }
 
 /// `-netdev tap,id=n0,ifname=NAME`.
@@ -251,6 +244,10 @@ impl Nic {
         frames.iter().filter(|(f, _)| is_udp(f) && to_port(f)).map(|(f, _)| payload(f)).collect()
     }
 
+    pub fn ready_calls(&self) -> usize {
+        self.state.lock().unwrap().ready_calls
+    }
+
     pub fn link_changes(&self) -> Vec<bool> {
         self.state.lock().unwrap().link.clone()
     }
@@ -295,6 +292,63 @@ impl FramePort for Nic {
 
     fn peer_slot(&self) -> &PeerSlot {
         &self.slot
+    }
+}
+
+/// A NIC and a backend that a line of options made, joined as the machine joins them.
+pub struct Cable {
+    pub nic: Arc<Nic>,
+    pub backend: Arc<dyn Backend>,
+    network: Network,
+    pub host: Host,
+}
+
+impl Cable {
+    /// `-netdev LINE` with id=n0, and a NIC that has room for everything.
+    pub fn new(line: &str) -> Self {
+        Self::with_room(line, usize::MAX)
+    }
+
+    pub fn with_room(line: &str, room: usize) -> Self {
+        Self::try_new(line, room).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn try_new(line: &str, room: usize) -> Result<Self, String> {
+        let words = ["-kernel", "k", "-netdev", line].map(Into::into);
+        let config = match minivmm::cli::parse(words.into_iter()) {
+            Ok(minivmm::cli::Command::Run(config)) => config,
+            other => panic!("{line}: {other:?}"),
+        };
+        let host = Host::new();
+        let (events, notices) = (host.events.clone(), host.notices.clone());
+        let network = Network::new(Surroundings { events, notices });
+        network.add_netdev(&config.netdevs[0]).map_err(|error| error.to_string())?;
+        let nic = Nic::new(room, Offloads::default());
+        let netdev = Some("n0".into());
+        let mac = [2, 0, 0, 0, 0, 1];
+        let end = NicEnd { id: Some("nic".into()), model: "test", mac, port: nic.clone(), netdev };
+        network.add_nic(end).expect("both are free");
+        let backend = network.netdev("n0").expect("just added");
+        Ok(Self { nic, backend, network, host })
+    }
+
+    /// Sends a frame, waiting for room.
+    pub fn send_patiently(&self, frame: &[u8]) {
+        eventually("there is room", || match self.nic.send(frame) {
+            Delivery::Full => false,
+            outcome => {
+                assert_eq!(outcome, Delivery::Taken);
+                true
+            }
+        });
+    }
+}
+
+impl Drop for Cable {
+    /// Ends of a cable hold each other.
+    fn drop(&mut self) {
+        let _ = self.network.unplug("nic");
+        let _ = self.network.remove_netdev("n0");
     }
 }
 

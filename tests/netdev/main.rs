@@ -3,8 +3,10 @@
 //! Each test is this program again, in a network namespace of its own (`unshare`), so that nothing of the host
 //! is touched and nothing is left. Without /dev/net/tun or namespaces there is a loud skip.
 
+mod datagrams;
 mod harness;
 mod signals;
+mod sockets;
 mod tap_errors;
 mod tap_life;
 mod tap_traffic;
@@ -13,7 +15,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::main(
-        &[signals::TESTS, tap_life::TESTS, tap_traffic::TESTS, tap_errors::TESTS].concat(),
+        &[
+            signals::TESTS,
+            tap_life::TESTS,
+            tap_traffic::TESTS,
+            tap_errors::TESTS,
+            sockets::TESTS,
+            datagrams::TESTS,
+        ]
+        .concat(),
         tap_life::role,
     )
 }

@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 
 use crate::cli::error::{CliError, Wrong, quoted};
-use crate::cli::keyval::{Fields, Key, Kind};
+use crate::cli::keyval::{Fields, Key};
 use crate::cli::socket_options::{InetAddress, SocketAddress, UnixAddress};
 use crate::cli::values;
 
@@ -55,7 +55,11 @@ macro_rules! absent_of_addresses {
 pub(super) use {absent_of_addresses, keys_with_addresses};
 
 /// The address whose keys begin with `prefix`; None if none of them is given.
-pub(super) fn read(fields: &Fields<'_>, prefix: &str, all: &[Key]) -> Result<Option<SocketAddress>, CliError> {
+pub(super) fn read(
+    fields: &Fields<'_>,
+    prefix: &str,
+    all: &[Key],
+) -> Result<Option<SocketAddress>, CliError> {
     const KINDS: [(&str, &[&str]); 3] = [
         ("inet", &["host", "port", "ipv4", "ipv6", "keep-alive"]),
         ("unix", &["path", "abstract"]),
@@ -98,7 +102,11 @@ pub(super) fn read(fields: &Fields<'_>, prefix: &str, all: &[Key]) -> Result<Opt
         "unix" => {
             let hidden = fields.get(&name("abstract"), values::on_off)?.unwrap_or(false);
             let path = fields.get(&name("path"), unix_name)?.ok_or_else(|| needed("path"))?;
-            SocketAddress::Unix(if hidden { UnixAddress::Abstract(path) } else { UnixAddress::Path(path.into()) })
+            SocketAddress::Unix(if hidden {
+                UnixAddress::Abstract(path)
+            } else {
+                UnixAddress::Path(path.into())
+            })
         }
         _ => SocketAddress::Fd(fields.get(&name("str"), inherited_fd)?.ok_or_else(|| needed("str"))?),
     }))
@@ -125,7 +133,10 @@ pub(super) fn group(address: &InetAddress) -> Option<Ipv4Addr> {
 fn host(text: &str) -> Result<String, Wrong> {
     let looks_like_ip4 = text.chars().all(|c| c.is_ascii_digit() || c == '.') && text.contains('.');
     if looks_like_ip4 && text.parse::<Ipv4Addr>().is_err() {
-        return Err(Wrong::new(format!("{} is not an IPv4 address", quoted(text)), "write four numbers up to 255"));
+        return Err(Wrong::new(
+            format!("{} is not an IPv4 address", quoted(text)),
+            "write four numbers up to 255",
+        ));
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
         return Err(Wrong::new(format!("{} is not a host", quoted(text)), "write a name or an address"));

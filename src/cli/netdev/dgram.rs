@@ -1,7 +1,7 @@
 //! `-netdev dgram`.
 
+use super::Backend;
 use super::address::{self, absent_of_addresses, keys_with_addresses};
-use super::{Backend, key};
 use crate::cli::config::NetdevKind;
 use crate::cli::error::{CliError, Wrong};
 use crate::cli::keyval::{Absent, Fields, Key, Kind, Schema};
@@ -59,7 +59,10 @@ fn build(fields: &Fields<'_>) -> Result<NetdevKind, CliError> {
             return wrong("the remote address is missing", "add remote.type= and what belongs to it");
         }
         (Some(_), Some(_)) => {
-            return wrong("the two addresses are of different types", "make local.type= and remote.type= equal");
+            return wrong(
+                "the two addresses are of different types",
+                "make local.type= and remote.type= equal",
+            );
         }
     };
     Ok(NetdevKind::Dgram(options))

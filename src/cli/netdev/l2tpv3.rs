@@ -36,7 +36,8 @@ fn build(fields: &Fields<'_>) -> Result<NetdevKind, CliError> {
     let wrong = |problem: String, advice: &str| fields.error(Wrong::new(problem, advice));
     let missing = |name: &str| wrong(format!("{name}= is missing"), "src=, dst= and txsession= are required");
     let flag = |name: &str| fields.get(name, values::on_off).map(|value| value.unwrap_or(false));
-    let word = |name: &str| fields.get(name, |text| values::number(text, 0, u32::MAX.into()).map(|n| n as u32));
+    let word =
+        |name: &str| fields.get(name, |text| values::number(text, 0, u32::MAX.into()).map(|n| n as u32));
     let name = |key: &str| fields.get(key, |text| Ok(text.to_owned()))?.ok_or_else(|| missing(key));
     let (src, dst) = (name("src")?, name("dst")?);
     let tx_session = word("txsession")?.ok_or_else(|| missing("txsession"))?;
@@ -66,7 +67,9 @@ fn ports(fields: &Fields<'_>, udp: bool) -> Result<Option<(u16, u16)>, CliError>
         (true, Some(from), Some(to)) => Ok(Some((from, to))),
         (false, None, None) => Ok(None),
         (true, ..) => Err(fields.error(Wrong::new("udp=on needs both ports", "add srcport= and dstport="))),
-        (false, ..) => Err(fields.error(Wrong::new("ports are for UDP", "add udp=on, or leave the ports out"))),
+        (false, ..) => {
+            Err(fields.error(Wrong::new("ports are for UDP", "add udp=on, or leave the ports out")))
+        }
     }
 }
 

@@ -4,6 +4,13 @@
 //! `absent`. Pure: whether a tap can be had is the host's word, asked by `netdev/tap`.
 
 mod absent;
+mod address;
+mod bridge;
+mod dgram;
+mod l2tpv3;
+mod passt;
+mod socket;
+mod stream;
 mod tap;
 
 use super::config::{Netdev, NetdevKind, ScriptChoice};
@@ -30,7 +37,20 @@ pub(super) enum Request {
     ListKeys(&'static Backend),
 }
 
-pub(super) static BACKENDS: &[&Backend] = &[&tap::BACKEND];
+pub(super) static BACKENDS: &[&Backend] = &[
+    &tap::BACKEND,
+    &bridge::BACKEND,
+    &stream::BACKEND,
+    &dgram::BACKEND,
+    &socket::BACKEND,
+    &l2tpv3::BACKEND,
+    &passt::BACKEND,
+];
+
+/// A row of a backend's keys.
+const fn key(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Key {
+    Key { name, kind, default, text }
+}
 
 /// Keys of every `-netdev`.
 pub(super) const COMMON: &[Key] = &[Key {

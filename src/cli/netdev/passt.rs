@@ -52,8 +52,11 @@ const KEYS: &[Key] = &[
     key("param", Kind::List, "", "one more word for the program; more than once"),
 ];
 
-const ABSENT: &[Absent] =
-    &[Absent { name: "vhost-user", accepts: Some("off"), instead: "leave it out (it serves virtio NICs only)" }];
+const ABSENT: &[Absent] = &[Absent {
+    name: "vhost-user",
+    accepts: Some("off"),
+    instead: "leave it out (it serves virtio NICs only)",
+}];
 
 /// How a key's value becomes words.
 enum Word {
@@ -108,7 +111,9 @@ fn build(fields: &Fields<'_>) -> Result<NetdevKind, CliError> {
                     arguments.extend([(*option).to_owned(), value]);
                 }
             }
-            Word::IfOn(word) if fields.get(name, values::on_off)? == Some(true) => arguments.push((*word).into()),
+            Word::IfOn(word) if fields.get(name, values::on_off)? == Some(true) => {
+                arguments.push((*word).into())
+            }
             Word::IfOff(word) if fields.get(name, values::on_off)? == Some(false) => {
                 arguments.push((*word).into());
             }

@@ -1,6 +1,7 @@
 //! `-netdev tap`.
 
-use super::{Backend, path_or_no};
+use super::address::inherited_fd;
+use super::{Backend, bridge, key, path_or_no};
 use crate::cli::config::{AddressChoice, NetdevKind, TapOptions};
 use crate::cli::error::{CliError, Wrong};
 use crate::cli::keyval::{Absent, Fields, Key, Kind, Schema};
@@ -34,6 +35,15 @@ const KEYS: &[Key] = &[
         default: "on where the tap has it",
         text: "pass checksum and segmentation requests to the host",
     },
+    bridge::BR,
+    bridge::HELPER,
+    key("fds", Kind::Str, "", "as fd=: one number, since an e1000 has one queue"),
+    key(
+        "sndbuf",
+        Kind::Size,
+        "the kernel's",
+        "bytes of the guest's frames that the host queues; 0 is no limit",
+    ),
     Key {
         name: "address",
         kind: Kind::Str,
@@ -45,19 +55,7 @@ const KEYS: &[Key] = &[
 const NO_VHOST: &str = "leave it out (vhost serves virtio NICs only)";
 const ONE_QUEUE: &str = "leave it out (an e1000 has one queue)";
 const ABSENT: &[Absent] = &[
-    Absent {
-        name: "br",
-        accepts: None,
-        instead: "leave it out: address= makes the host reachable without a bridge",
-    },
-    Absent {
-        name: "helper",
-        accepts: None,
-        instead: "make the tap beforehand and name it by ifname=, or hand it over by fd=",
-    },
-    Absent { name: "fds", accepts: None, instead: "hand over one tap by fd=" },
     Absent { name: "queues", accepts: Some("1"), instead: ONE_QUEUE },
-    Absent { name: "sndbuf", accepts: Some("0"), instead: "leave it out" },
     Absent { name: "vhost", accepts: Some("off"), instead: NO_VHOST },
     Absent { name: "vhostfd", accepts: None, instead: NO_VHOST },
     Absent { name: "vhostfds", accepts: None, instead: NO_VHOST },
@@ -65,38 +63,59 @@ const ABSENT: &[Absent] = &[
     Absent { name: "poll-us", accepts: None, instead: NO_VHOST },
 ];
 
+/// Keys that say how the tap comes about; each group excludes the others.
+const WAYS: [(&[&str], &str); 2] = [
+    (&["fd", "fds"], "brings a tap that is already set up"),
+    (&["br", "helper"], "has a helper make the tap"),
+];
+const OWN: [&str; 3] = ["ifname", "script", "downscript"];
+
 fn build(fields: &Fields<'_>) -> Result<NetdevKind, CliError> {
-    let options = TapOptions {
+    check_ways(fields)?;
+    let fd = fields.get("fd", inherited_fd)?.or(fields.get("fds", only_fd)?);
+    let by_helper = !fields.given(&["br", "helper"]).is_empty();
+    Ok(NetdevKind::Tap(TapOptions {
         ifname: fields.get("ifname", values::interface_name)?,
         script: fields.get("script", path_or_no)?.unwrap_or_default(),
         downscript: fields.get("downscript", path_or_no)?.unwrap_or_default(),
-        fd: fields.get("fd", inherited_fd)?,
+        fd,
+        helper: by_helper.then(|| bridge::read(fields)).transpose()?,
         vnet_hdr: fields.get("vnet_hdr", values::on_off)?,
+        sndbuf: fields.get("sndbuf", sndbuf)?,
         address: fields.get("address", values::host_address)?.unwrap_or(AddressChoice::Default),
-    };
-    if options.fd.is_some() {
-        let settled = fields.given(&["ifname", "script", "downscript", "vnet_hdr"]);
+    }))
+}
+
+/// A tap comes in one way.
+fn check_ways(fields: &Fields<'_>) -> Result<(), CliError> {
+    for (at, (keys, what)) in WAYS.iter().enumerate() {
+        let Some(way) = fields.given(keys).first().copied() else { continue };
+        let others = WAYS.iter().skip(at + 1).flat_map(|(keys, _)| keys.iter());
+        let mut others: Vec<&str> = OWN.iter().chain(others).copied().collect();
+        if *keys == WAYS[0].0 {
+            others.push("vnet_hdr");
+            others.push(if way == "fd" { "fds" } else { "fd" });
+        }
+        let settled = fields.given(&others);
         if !settled.is_empty() {
             return Err(fields.error(Wrong::new(
-                format!(
-                    "fd= brings a tap that is already set up, so {}= cannot go with it",
-                    settled.join("=, ")
-                ),
+                format!("{way}= {what}, so {}= cannot go with it", settled.join("=, ")),
                 "leave out one or the other",
             )));
         }
     }
-    Ok(NetdevKind::Tap(options))
+    Ok(())
 }
 
-fn inherited_fd(text: &str) -> Result<i32, Wrong> {
-    const FIRST: u64 = 3;
-    let fd = values::number(text, 0, i32::MAX as u64)?;
-    if fd < FIRST {
-        return Err(Wrong::new(
-            format!("{fd} is standard input, output or error"),
-            "hand the tap over as 3 or more, as in: minivmm ... fd=3 3<>/dev/tapN",
-        ));
+/// The one descriptor of a list.
+fn only_fd(text: &str) -> Result<i32, Wrong> {
+    match text.split(':').count() {
+        1 => inherited_fd(text),
+        n => Err(Wrong::new(format!("{n} queues, and an e1000 has one"), "hand over one tap by fd=")),
     }
-    Ok(fd as i32)
+}
+
+fn sndbuf(text: &str) -> Result<u32, Wrong> {
+    // Within u32 by the limit.
+    values::byte_size(text, i32::MAX as u64).map(|bytes| bytes as u32)
 }

@@ -14,6 +14,7 @@ use rustix::net::{
 
 use super::error::SocketError;
 use crate::cli::{InetAddress, UnixAddress};
+use crate::sys::inherit;
 
 /// One address of the host's, with its text for the user.
 #[derive(Debug, Clone)]
@@ -124,6 +125,12 @@ pub fn bound(at: &HostAddress, kind: SocketType) -> Result<OwnedFd, SocketError>
     Err(SocketError::Bind { at: at.to_string(), error: refused.into(), advice })
 }
 
+/// Whether an inherited descriptor is a stream socket.
+pub fn is_stream(number: i32) -> bool {
+    let kind = inherit::adopt(number).map(|fd| sockopt::socket_type(&fd));
+    matches!(kind, Ok(Ok(SocketType::STREAM)))
+}
+
 /// Whether the path is a socket that nobody holds any more.
 fn is_stale(at: &HostAddress, path: &Path, kind: SocketType) -> bool {
     use std::os::unix::fs::FileTypeExt;
@@ -160,7 +167,8 @@ mod tests {
         assert_eq!(texts(&InetAddress { ipv6: Some(true), ..any.clone() }), ["[::]:5"]);
         assert_eq!(texts(&InetAddress { ipv6: Some(false), ..any.clone() }), ["0.0.0.0:5"]);
         assert_eq!(texts(&InetAddress { ipv4: Some(true), ipv6: Some(true), ..any }).len(), 2);
-        let error = resolve(&InetAddress { ipv4: Some(false), ..InetAddress::new("127.0.0.1", 1) }).unwrap_err();
+        let error =
+            resolve(&InetAddress { ipv4: Some(false), ..InetAddress::new("127.0.0.1", 1) }).unwrap_err();
         assert!(error.to_string().starts_with("cannot resolve the host '127.0.0.1': it has no address of"));
     }
 

@@ -76,12 +76,14 @@ impl Client {
     /// # Errors
     /// [`SocketError::Connect`] with the last address's answer.
     pub fn connect_now(&self) -> Result<(OwnedFd, String), SocketError> {
-        let connect = |to: &HostAddress| match begin(to) {
-            Ok((fd, true)) => Ok((fd, to.to_string())),
-            Ok((fd, false)) => finish(fd).map(|fd| (fd, to.to_string())),
-            Err(error) => Err(error),
-        }
-        .map_err(|error| SocketError::Connect { to: to.to_string(), error: error.into() });
+        let connect = |to: &HostAddress| {
+            match begin(to) {
+                Ok((fd, true)) => Ok((fd, to.to_string())),
+                Ok((fd, false)) => finish(fd).map(|fd| (fd, to.to_string())),
+                Err(error) => Err(error),
+            }
+            .map_err(|error| SocketError::Connect { to: to.to_string(), error: error.into() })
+        };
         let (first, others) = self.to.split_first().ok_or_else(SocketError::no_address)?;
         others.iter().fold(connect(first), |done, to| done.or_else(|_| connect(to)))
     }
@@ -116,10 +118,13 @@ impl Client {
     /// Begins with address `number`, or with the first after it that does not refuse at once.
     fn try_from(&self, number: usize) {
         for (number, to) in self.to.iter().enumerate().skip(number) {
-            match begin(to) {
+            let begun = match begin(to) {
                 Ok((fd, true)) => return self.succeeded(fd, number),
-                Ok((fd, false)) if self.wait_for(fd, number).is_ok() => return,
-                _ => {}
+                Ok((fd, false)) => self.wait_for(fd, number).is_ok(),
+                Err(_) => false,
+            };
+            if begun {
+                return;
             }
         }
         self.again();

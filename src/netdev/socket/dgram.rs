@@ -45,6 +45,7 @@ const HEADER_ROOM: usize = 65536;
 #[derive(Debug)]
 pub struct Dgram {
     core: Arc<Core>,
+    kind: &'static str,
     what: String,
     receiver: Arc<Receiver<DgramReader>>,
     sender: Arc<OwnedFd>,
@@ -83,7 +84,7 @@ impl Dgram {
     /// [`SocketError`]; nothing is left behind then.
     pub fn open(
         core: Arc<Core>,
-        kind: &str,
+        kind: &'static str,
         options: &DgramOptions,
         interface_option: &'static str,
     ) -> Result<Arc<Self>, SocketError> {
@@ -116,7 +117,7 @@ impl Dgram {
 
     fn on(
         core: Arc<Core>,
-        kind: &str,
+        kind: &'static str,
         sockets: Sockets,
         wrap: Option<L2tpv3>,
     ) -> Result<Arc<Self>, SocketError> {
@@ -126,7 +127,7 @@ impl Dgram {
         let reader = DgramReader::new(fd.clone(), own, wrap.clone());
         let watch = Arc::new(Watch::default());
         let lost = core.clone();
-        let on_end = move |why: &str| lost.say(&format!("nothing more is received: {why}"));
+        let on_end = move |why: &str| lost.notices.say(&format!("nothing more is received: {why}"));
         let port = Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();
             retry.on_wake(move || {
@@ -137,7 +138,8 @@ impl Dgram {
             Self {
                 receiver: Receiver::new(core.clone(), reader, watch.clone(), on_end),
                 core,
-                what: format!("{kind} {what}"),
+                kind,
+                what,
                 sender: sender.map_or_else(|| fd.clone(), Arc::new),
                 to,
                 tx: Mutex::new(Tx { buffer: Vec::new(), wrap, waiting: false, wait_ns: FIRST_WAIT_NS }),
@@ -262,7 +264,8 @@ fn multicast(
     let receiver = address::bound(&to.into(), SocketType::DGRAM)?;
     let through = interface.unwrap_or(Ipv4Addr::UNSPECIFIED);
     sockopt::set_ip_add_membership(&receiver, &group, &through).map_err(join)?;
-    let sender = address::open(AddressFamily::INET, SocketType::DGRAM, None).map_err(SocketError::os("socket"))?;
+    let sender =
+        address::open(AddressFamily::INET, SocketType::DGRAM, None).map_err(SocketError::os("socket"))?;
     if let Some(interface) = interface {
         sockopt::set_ip_multicast_if(&sender, &interface).map_err(join)?;
     }
@@ -342,8 +345,12 @@ impl Backend for Dgram {
         &self.core.id
     }
 
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     fn describe(&self) -> String {
-        self.what.clone()
+        format!("{} {}", self.kind, self.what)
     }
 
     fn counters(&self) -> &PortCounters {
@@ -370,16 +377,19 @@ impl DgramReader {
 
 impl FrameReader for DgramReader {
     fn read_next(&mut self) -> Incoming {
-        let (got, from) = match recvfrom(&self.fd, &mut self.buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
-            Ok((_, whole, _)) if whole > self.buffer.len() => return Incoming::Skipped(DropReason::BadLength),
-            Ok((_, got, from)) => (got, from),
-            Err(Errno::AGAIN) => return Incoming::Empty,
-            // ICMP's answer to a datagram of ours; told once and gone.
-            Err(Errno::INTR | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => {
-                return Incoming::Ignored;
-            }
-            Err(error) => return Incoming::End(error.to_string()),
-        };
+        let (got, from) =
+            match recvfrom(&self.fd, &mut self.buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                Ok((_, whole, _)) if whole > self.buffer.len() => {
+                    return Incoming::Skipped(DropReason::BadLength);
+                }
+                Ok((_, got, from)) => (got, from),
+                Err(Errno::AGAIN) => return Incoming::Empty,
+                // ICMP's answer to a datagram of ours; told once and gone.
+                Err(Errno::INTR | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => {
+                    return Incoming::Ignored;
+                }
+                Err(error) => return Incoming::End(error.to_string()),
+            };
         if from.is_some() && from == self.own {
             return Incoming::Ignored;
         }

@@ -18,9 +18,73 @@ mod l2tpv3_header;
 mod passt;
 mod receiver;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 pub use dgram::Dgram;
 pub use error::SocketError;
 pub use stream::Stream;
+
+use std::sync::Arc;
+
+use super::{Backend, NetdevError, Surroundings};
+use crate::cli::{DgramOptions, L2tpv3Options, PasstOptions, SocketOptions, StreamOptions};
+use receiver::Core;
+
+type Opened = Result<Arc<dyn Backend>, NetdevError>;
+
+/// `-netdev stream`.
+///
+/// # Errors
+/// [`NetdevError::Socket`], here and below; nothing is left behind then.
+pub fn open_stream(id: &str, options: &StreamOptions, around: &Surroundings) -> Opened {
+    named("stream", id, Stream::open(Core::new(id, around), "stream", options))
+}
+
+/// `-netdev dgram`.
+///
+/// # Errors
+/// [`NetdevError::Socket`].
+pub fn open_dgram(id: &str, options: &DgramOptions, around: &Surroundings) -> Opened {
+    named("dgram", id, Dgram::open(Core::new(id, around), "dgram", options, "local.host"))
+}
+
+/// `-netdev socket`.
+///
+/// # Errors
+/// [`NetdevError::Socket`].
+pub fn open_socket(id: &str, options: &SocketOptions, around: &Surroundings) -> Opened {
+    const KIND: &str = "socket";
+    let core = Core::new(id, around);
+    match options {
+        SocketOptions::Stream(options) => named(KIND, id, Stream::open(core, KIND, options)),
+        SocketOptions::Dgram(options) => named(KIND, id, Dgram::open(core, KIND, options, "localaddr")),
+        SocketOptions::Fd(fd) if address::is_stream(*fd) => {
+            named(KIND, id, Stream::inherited(core, KIND, *fd))
+        }
+        SocketOptions::Fd(fd) => {
+            named(KIND, id, Dgram::open(core, KIND, &DgramOptions::Fd(*fd), "localaddr"))
+        }
+    }
+}
+
+/// `-netdev l2tpv3`.
+///
+/// # Errors
+/// [`NetdevError::Socket`].
+pub fn open_l2tpv3(id: &str, options: &L2tpv3Options, around: &Surroundings) -> Opened {
+    named("l2tpv3", id, Dgram::open_l2tpv3(Core::new(id, around), options))
+}
+
+/// `-netdev passt`.
+///
+/// # Errors
+/// [`NetdevError::Socket`].
+pub fn open_passt(id: &str, options: &PasstOptions, around: &Surroundings) -> Opened {
+    named("passt", id, passt::open(Core::new(id, around), options))
+}
+
+fn named<B: Backend + 'static>(kind: &'static str, id: &str, opened: Result<Arc<B>, SocketError>) -> Opened {
+    match opened {
+        Ok(backend) => Ok(backend),
+        Err(error) => Err(NetdevError::Socket { kind, id: id.to_owned(), error }),
+    }
+}

@@ -39,7 +39,9 @@ pub fn open(core: Arc<Core>, options: &PasstOptions) -> Result<Arc<Stream>, Sock
         HelperError::NotRun(error) => {
             SocketError::NoProgram { path: path.clone(), error, package: "passt", option: "path" }
         }
-        HelperError::Failed { status, said } => SocketError::ProgramEnded { path: path.clone(), status, said },
+        HelperError::Failed { status, said } => {
+            SocketError::ProgramEnded { path: path.clone(), status, said }
+        }
     })?;
     drop(theirs);
     Stream::given(core, KIND, ours.into(), path.display().to_string())

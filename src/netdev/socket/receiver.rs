@@ -9,7 +9,7 @@ use std::fmt::{self, Debug};
 use std::sync::{Arc, Weak};
 
 use crate::event::{Entered, EventHandle, Token, Watch};
-use crate::netdev::{Notices, PortCounters};
+use crate::netdev::{Notices, PortCounters, Surroundings};
 use crate::netport::{Delivery, DropReason, Frame, FrameMeta, MAX_FRAME, Offloads, PeerSlot};
 
 /// Frames offered for one wake-up of the loop thread, so that other files get their turn.
@@ -30,14 +30,20 @@ pub struct Core {
     pub counters: PortCounters,
     /// Who waits for files.
     pub events: EventHandle,
-    /// Where remarks go.
+    /// Where remarks about this backend go.
     pub notices: Notices,
 }
 
 impl Core {
-    /// Says one line about this backend.
-    pub fn say(&self, line: &str) {
-        self.notices.say(&format!("netdev {}: {line}", self.id));
+    /// For the backend of this id.
+    pub fn new(id: &str, around: &Surroundings) -> Arc<Self> {
+        Arc::new(Self {
+            id: id.to_owned(),
+            peer: PeerSlot::default(),
+            counters: PortCounters::default(),
+            events: around.events.clone(),
+            notices: around.notices.about(&format!("netdev {id}")),
+        })
     }
 
     /// Whether a frame from the peer is one that can be sent; why not. Sockets carry finished frames only.

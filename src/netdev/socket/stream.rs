@@ -10,7 +10,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use rustix::net::{SocketFlags, SocketType, acceptfrom_with, sockopt};
 
@@ -34,6 +34,7 @@ pub struct Stream {
     core: Arc<Core>,
     kind: &'static str,
     role: Role,
+    this: Weak<Self>,
     connection: RwLock<Option<Arc<Connection>>>,
     changes: AtomicU32,
 }
@@ -150,7 +151,11 @@ impl Stream {
     }
 
     /// A socket that our parent left open, connected or listening.
-    fn inherited(core: Arc<Core>, kind: &'static str, number: i32) -> Result<Arc<Self>, SocketError> {
+    pub(super) fn inherited(
+        core: Arc<Core>,
+        kind: &'static str,
+        number: i32,
+    ) -> Result<Arc<Self>, SocketError> {
         let bad = |why| SocketError::BadFd { fd: number, why };
         let fd = inherit::adopt(number).map_err(|_| bad("is not open"))?;
         let listens = match sockopt::socket_type(&fd) {
@@ -160,10 +165,7 @@ impl Stream {
         };
         let what = format!("fd {number}");
         if !listens {
-            let connected = matches!(rustix::net::getpeername(&fd), Ok(Some(_)));
-            // A socket pair's ends have peers without a name.
-            let pair = sockopt::socket_domain(&fd) == Ok(rustix::net::AddressFamily::UNIX);
-            if !connected && !(pair && rustix::net::getpeername(&fd).is_ok()) {
+            if rustix::net::getpeername(&fd).is_err() {
                 return Err(bad("is a socket that neither listens nor is connected"));
             }
             return Self::given(core, kind, fd, what);
@@ -183,11 +185,12 @@ impl Stream {
     }
 
     fn with(core: Arc<Core>, kind: &'static str, role: Role) -> Arc<Self> {
-        Arc::new(Self { core, kind, role, connection: RwLock::new(None), changes: AtomicU32::new(0) })
+        let (connection, changes) = (RwLock::new(None), AtomicU32::new(0));
+        Arc::new_cyclic(|this| Self { core, kind, role, this: this.clone(), connection, changes })
     }
 
     /// A connection came about while the machine runs.
-    pub(super) fn connected(self: &Arc<Self>, fd: OwnedFd, with: &str, keep_alive: bool) {
+    pub(super) fn connected(&self, fd: OwnedFd, with: &str, keep_alive: bool) {
         match self.attach(fd, with, keep_alive) {
             Ok(()) => self.tell(&format!("connected ({with})")),
             Err(error) => self.tell(&format!("cannot use the connection ({with}): {error}")),
@@ -195,11 +198,11 @@ impl Stream {
     }
 
     /// Begins to use a connection.
-    fn attach(self: &Arc<Self>, fd: OwnedFd, with: &str, keep_alive: bool) -> Result<(), SocketError> {
+    fn attach(&self, fd: OwnedFd, with: &str, keep_alive: bool) -> Result<(), SocketError> {
         // Not every socket is TCP, and without these it works too.
         let _ = sockopt::set_tcp_nodelay(&fd, true);
         let _ = sockopt::set_socket_keepalive(&fd, keep_alive);
-        let (this, with) = (Arc::downgrade(self), with.to_owned());
+        let (this, with) = (self.this.clone(), with.to_owned());
         let connection = Connection::new(&self.core, fd, move |why| {
             if let Some(stream) = this.upgrade() {
                 stream.ended(&with, why);
@@ -213,8 +216,8 @@ impl Stream {
     }
 
     /// The present connection is of no more use. From any thread.
-    fn ended(self: &Arc<Self>, with: &str, why: &str) {
-        let (this, with, why) = (Arc::downgrade(self), with.to_owned(), why.to_owned());
+    fn ended(&self, with: &str, why: &str) {
+        let (this, with, why) = (self.this.clone(), with.to_owned(), why.to_owned());
         self.core.events.run(move || {
             if let Some(stream) = this.upgrade() {
                 stream.detach(&with, &why);
@@ -255,8 +258,10 @@ impl Stream {
 
     fn tell(&self, line: &str) {
         match self.changes.fetch_add(1, Ordering::Relaxed) {
-            n if n < CHANGES_TOLD => self.core.say(line),
-            CHANGES_TOLD => self.core.say("the connection keeps coming and going; no more of this is told"),
+            n if n < CHANGES_TOLD => self.core.notices.say(line),
+            CHANGES_TOLD => {
+                self.core.notices.say("the connection keeps coming and going; no more of this is told")
+            }
             _ => {}
         }
     }
@@ -296,6 +301,10 @@ impl Backend for Stream {
         &self.core.id
     }
 
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     fn describe(&self) -> String {
         let (kind, state) = (self.kind, if self.present().is_some() { "connected" } else { "not connected" });
         match &self.role {
@@ -307,5 +316,9 @@ impl Backend for Stream {
 
     fn counters(&self) -> &PortCounters {
         &self.core.counters
+    }
+
+    fn link_up(&self) -> bool {
+        self.present().is_some()
     }
 }

@@ -85,6 +85,19 @@ pub enum TapError {
         /// "exit status 1", "No such file or directory".
         why: String,
     },
+    /// There is no bridge helper where distributions put it.
+    #[error(
+        "there is no qemu-bridge-helper: install it (Debian package qemu-system-common), or name one by helper="
+    )]
+    NoHelper,
+    /// The bridge helper did not bring a tap.
+    #[error("the bridge helper {program}{why}")]
+    Helper {
+        /// As it was named.
+        program: String,
+        /// " failed (exit status: 1): its last words".
+        why: String,
+    },
     /// The host side's address could not be set.
     #[error("cannot set address {address} on {name}: {error}; address=none leaves it alone")]
     Address {

@@ -72,6 +72,14 @@ pub fn vnet_hdr_size(fd: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(size).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// TUNSETSNDBUF: how many bytes of frames from us the interface's queues may hold before writes are refused; 0 is
+/// no limit.
+pub fn set_sndbuf(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    let limit = if bytes == 0 { c_int::MAX } else { c_int::try_from(bytes).unwrap_or(c_int::MAX) };
+    // SAFETY: TUNSETSNDBUF reads one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETSNDBUF, &limit) })
+}
+
 /// TUNSETOFFLOAD: what unfinished frames the host may give us; also what it advertises to its own stack.
 pub fn set_offload(fd: BorrowedFd<'_>, offloads: Offloads) -> io::Result<()> {
     let mut bits: c_uint = 0;

@@ -11,6 +11,7 @@
 //! Lock order: `rx` (held across calls of the peer, never waited for) before the watch's own.
 #![expect(unsafe_code, reason = "ioctls and the gathering write from guest memory, in ioctl.rs")]
 
+mod bridge;
 mod error;
 mod host_link;
 mod ioctl;
@@ -26,7 +27,7 @@ pub use error::TapError;
 
 use super::vnet_hdr::{self, VNET_HDR_LEN};
 use super::{Backend, NetdevError, Notices, PortCounters, Surroundings};
-use crate::cli::{ScriptChoice, TapOptions};
+use crate::cli::{BridgeHelper, ScriptChoice, TapOptions};
 use crate::event::{Entered, EventHandle, FdHandler, Interest, Ready, Token, Watch};
 use crate::netport::{
     Delivery, DropReason, Frame, FrameMeta, FramePort, MAX_FRAME, Offloads, PeerSlot, checksum,
@@ -39,6 +40,9 @@ const LOOP_BUDGET: usize = 64;
 const INLINE_BUDGET: usize = 32;
 /// Longest header before a frame that `open` admits, in bytes; Linux has 10, 12 and 24.
 const VNET_HDR_ROOM: usize = 64;
+/// QEMU's words for the two ways to this backend.
+const TAP: &str = "tap";
+const BRIDGE: &str = "bridge";
 /// An Ethernet header.
 const MIN_FRAME: usize = 14;
 
@@ -46,6 +50,7 @@ const MIN_FRAME: usize = 14;
 #[derive(Debug)]
 pub struct Tap {
     // Configuration.
+    kind: &'static str,
     id: String,
     ifname: String,
     header: usize,
@@ -92,21 +97,45 @@ impl Tap {
     /// # Errors
     /// [`NetdevError::Tap`]; nothing is left behind then.
     pub fn open(id: &str, options: &TapOptions, around: &Surroundings) -> Result<Arc<Self>, NetdevError> {
+        Self::open_as(TAP, id, options, around)
+    }
+
+    /// The same for `-netdev bridge`: a helper makes the tap.
+    ///
+    /// # Errors
+    /// [`NetdevError::Tap`].
+    pub fn open_bridge(
+        id: &str,
+        helper: &BridgeHelper,
+        around: &Surroundings,
+    ) -> Result<Arc<Self>, NetdevError> {
+        let options = TapOptions { helper: Some(helper.clone()), ..TapOptions::default() };
+        Self::open_as(BRIDGE, id, &options, around)
+    }
+
+    fn open_as(
+        kind: &'static str,
+        id: &str,
+        options: &TapOptions,
+        around: &Surroundings,
+    ) -> Result<Arc<Self>, NetdevError> {
         let notices = around.notices.about(&format!("netdev {id}"));
         open::open(options, &notices)
-            .and_then(|opened| Self::on(opened, id, options, &around.events, notices))
-            .map_err(|error| NetdevError::Tap { id: id.to_owned(), error })
+            .and_then(|opened| Self::on(opened, kind, id, options, &around.events, notices))
+            .map_err(|error| NetdevError::Tap { kind, id: id.to_owned(), error })
     }
 
     /// Starts to read an open tap.
     fn on(
         opened: open::Opened,
+        kind: &'static str,
         id: &str,
         options: &TapOptions,
         events: &EventHandle,
         notices: Notices,
     ) -> Result<Arc<Self>, TapError> {
         let tap = Arc::new_cyclic(|this| Self {
+            kind,
             id: id.to_owned(),
             ifname: opened.name,
             header: opened.header,
@@ -352,12 +381,12 @@ impl Backend for Tap {
     }
 
     fn kind(&self) -> &'static str {
-        "tap"
+        self.kind
     }
 
     fn describe(&self) -> String {
         let kind = if self.offload { "vnet_hdr" } else { "plain" };
-        format!("tap {}, {kind}", self.ifname)
+        format!("{} {}, {kind}", self.kind, self.ifname)
     }
 
     fn counters(&self) -> &PortCounters {

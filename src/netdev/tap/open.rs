@@ -6,11 +6,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use super::bridge;
 use super::error::TapError;
 use super::host_link::{HostLinks, Link};
 use super::ioctl::{self, MAX_IFNAME};
@@ -43,10 +44,15 @@ pub struct Opened {
 /// # Errors
 /// [`TapError`]; a tap made here is gone again then.
 pub fn open(options: &TapOptions, notices: &Notices) -> Result<Opened, TapError> {
-    if let Some(fd) = options.fd {
-        let opened = adopt(fd, options)?;
-        set_up(options, &opened, false, notices)?;
-        return Ok(opened);
+    if let Some(number) = options.fd {
+        let bad = |why| TapError::BadFd { fd: number, why };
+        let fd = inherit::adopt(number).map_err(|_| bad("is not open"))?;
+        return adopt(fd, number, options, notices);
+    }
+    if let Some(helper) = &options.helper {
+        let fd = bridge::request(helper, options.vnet_hdr != Some(false))?;
+        let number = fd.as_raw_fd();
+        return adopt(fd, number, options, notices);
     }
     let name = options.ifname.as_deref().unwrap_or_default();
     let existing = match name {
@@ -80,10 +86,9 @@ fn offload_found(name: &str) -> Option<Offloads> {
     ioctl::get_offload(name).ok()
 }
 
-/// An inherited tap.
-fn adopt(number: i32, options: &TapOptions) -> Result<Opened, TapError> {
+/// A tap that somebody else has made and handed over as `number`.
+fn adopt(fd: OwnedFd, number: i32, options: &TapOptions, notices: &Notices) -> Result<Opened, TapError> {
     let bad = |why| TapError::BadFd { fd: number, why };
-    let fd = inherit::adopt(number).map_err(|_| bad("is not open"))?;
     let (name, flags) = ioctl::get_iff(fd.as_fd()).map_err(|_| bad("is not a tap"))?;
     if flags & libc::IFF_TAP == 0 {
         return Err(bad("is not a tap (it is a tun)"));
@@ -97,6 +102,7 @@ fn adopt(number: i32, options: &TapOptions) -> Result<Opened, TapError> {
     let mut opened = finish(fd, name, vnet, found)?;
     // The header comes with every frame of this descriptor; off means that it stays empty.
     opened.offload &= options.vnet_hdr != Some(false);
+    set_up(options, &opened, false, notices)?;
     Ok(opened)
 }
 
@@ -186,6 +192,10 @@ fn finish(fd: OwnedFd, name: String, vnet: bool, found: Option<Offloads>) -> Res
 
 /// Link up, address, script, in this order.
 fn set_up(options: &TapOptions, tap: &Opened, made: bool, notices: &Notices) -> Result<(), TapError> {
+    if let Some(bytes) = options.sndbuf {
+        ioctl::set_sndbuf(tap.fd.as_fd(), bytes)
+            .map_err(|error| TapError::Os { what: "TUNSETSNDBUF", error })?;
+    }
     let address = match options.address {
         AddressChoice::Ip4 { addr, prefix } => Some((addr, prefix)),
         AddressChoice::Default
@@ -196,7 +206,7 @@ fn set_up(options: &TapOptions, tap: &Opened, made: bool, notices: &Notices) -> 
         AddressChoice::Default | AddressChoice::None => None,
     };
     // The interface of an inherited descriptor may be in another namespace; it is its maker's business.
-    if options.fd.is_none() || address.is_some() {
+    if options.fd.is_none() && options.helper.is_none() || address.is_some() {
         set_up_link(options, tap, made, address, notices)?;
     }
     match &options.script {

@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cli::AddressChoice;
 use crate::event::EventLoop;
 use crate::memory::GuestRam;
 use crate::netport::{CsumRequest, Gso, GsoKind, join};
@@ -56,15 +55,9 @@ fn bench(header: usize, offloads: Offloads) -> Bench {
     ours.set_nonblocking(true).unwrap();
     let opened =
         open::Opened { fd: ours.into(), name: "socket".into(), header, offload: header > 0, found: None };
-    let options = TapOptions {
-        ifname: None,
-        script: ScriptChoice::No,
-        downscript: ScriptChoice::No,
-        fd: None,
-        vnet_hdr: None,
-        address: AddressChoice::None,
-    };
-    let tap = Tap::on(opened, "n0", &options, &events, Notices::stderr()).unwrap();
+    let options =
+        TapOptions { script: ScriptChoice::No, downscript: ScriptChoice::No, ..TapOptions::default() };
+    let tap = Tap::on(opened, TAP, "n0", &options, &events, Notices::stderr()).unwrap();
     let nic = Arc::new(Nic { offloads, ..Nic::default() });
     let (a, b): (Arc<dyn FramePort>, Arc<dyn FramePort>) = (tap.clone(), nic.clone());
     join(&a, &b);
