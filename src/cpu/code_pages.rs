@@ -14,6 +14,8 @@ pub struct CodePages {
     pages: Box<[AtomicU32]>,
     /// How often a page was newly marked; tells other processors to drop their write access.
     marks: AtomicU64,
+    /// How often something decoded became stale; while it stands, no generation has to be looked at.
+    changes: AtomicU64,
 }
 
 impl CodePages {
@@ -22,6 +24,7 @@ impl CodePages {
         CodePages {
             pages: (0..end.div_ceil(4096)).map(|_| AtomicU32::new(0)).collect(),
             marks: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -41,6 +44,7 @@ impl CodePages {
             // The closure never refuses.
             let _ = p.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
         }
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// To be called for every page that something other than the processors' own stores writes to, after the write.
@@ -49,6 +53,7 @@ impl CodePages {
             let next = |v: u32| Some(v.wrapping_add(1) & !CODE);
             // The closure never refuses.
             let _ = p.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+            self.changes.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -66,6 +71,12 @@ impl CodePages {
     #[inline(always)]
     pub(super) fn is_current(&self, address: u64, generation: u32) -> bool {
         self.page(address).is_some_and(|p| p.load(Ordering::Relaxed) == generation)
+    }
+
+    /// Counts up whenever [`Self::is_current`] may have become false for something.
+    #[inline(always)]
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn marks(&self) -> u64 {

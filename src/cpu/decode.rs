@@ -9,6 +9,7 @@ use super::exec;
 use super::machine::Machine;
 use super::op::{HIGH_BYTE, Op, mf};
 use super::state::seg;
+use super::threaded;
 
 /// Operand kinds in order, two bits each: see [`Shape::form`].
 pub(super) mod form {
@@ -276,22 +277,7 @@ fn writes_system(i: &Instruction) -> bool {
 
 /// Turns a decoded instruction and its bytes into an op. `None` when no handler knows it.
 pub(super) fn lower<M: Machine>(i: &Instruction, bytes: &[u8], bits: u32) -> Option<Op<M>> {
-    let mut op = Op {
-        f: exec::unsupported,
-        imm: 0,
-        disp: 0,
-        r: [0; 4],
-        base: 0,
-        base_mask: 0,
-        index: 0,
-        scale: 0,
-        seg: seg::SS as u8,
-        mf: 0,
-        msize: 0,
-        len: i.len() as u8,
-        offset: 0,
-        aux: 0,
-    };
+    let mut op = Op { len: i.len() as u8, ..Op::with_code(threaded::plain) };
     let mut s = Shape {
         size: 0,
         form: 0,
@@ -312,6 +298,9 @@ pub(super) fn lower<M: Machine>(i: &Instruction, bytes: &[u8], bits: u32) -> Opt
         _ => s.operand_size,
     };
     op.f = exec::handler(i, &s, &mut op)?;
+    if let Some(code) = exec::fast::code(i, &s, &op, bits) {
+        op.code = code;
+    }
     Some(op)
 }
 

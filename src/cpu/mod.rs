@@ -10,12 +10,14 @@
 //! exec/         handlers, one file per family      assist.rs     exactly one instruction (for accel/kvm)
 //! cpuid.rs      the CPUID model of accel/soft
 //! code_pages.rs which pages hold decoded code      run.rs        whole machines, by cached blocks (for accel/soft)
+//! threaded.rs   from op to op (unsafe)             blocks.rs     the cache of decoded blocks
 //! ```
 //!
 //! Two callers: `accel/kvm` runs the one instruction that KVM could not ([`Cpu::run_one`]); `accel/soft` runs whole
 //! machines. `docs/cpu.md` lists what is supported.
 
 pub mod assist;
+mod blocks;
 pub mod code_pages;
 pub mod cpuid;
 pub mod decode;
@@ -31,6 +33,7 @@ pub mod ram;
 pub mod run;
 mod segments;
 pub mod state;
+mod threaded;
 mod tlb;
 pub mod xsave;
 
@@ -38,6 +41,8 @@ pub mod xsave;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_fast;
 #[cfg(test)]
 mod tests_run;
 
@@ -80,6 +85,8 @@ pub struct Cpu {
     careful: bool,
     /// RIP of the first instruction of what is being run; ops know their distance from it.
     start: u64,
+    /// The distance of the op that stopped a block.
+    stopped: u16,
 }
 
 impl Cpu {
@@ -98,6 +105,7 @@ impl Cpu {
             align_check: false,
             careful: true,
             start: 0,
+            stopped: 0,
         };
         cpu.enter();
         cpu

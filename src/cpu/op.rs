@@ -5,13 +5,18 @@
 
 use super::exceptions::{Flow, Stop};
 use super::machine::Machine;
-use super::{Cpu, exceptions::Exception, exceptions::vector, paging};
+use super::state::seg::{FS, SS};
+use super::threaded::Code;
+use super::{Cpu, exceptions::Exception, exceptions::vector, exec, paging};
 
 /// What executes an op.
 pub type Handler<M> = fn(&mut Cpu, &mut M, &Op<M>) -> Flow;
 
 /// One decoded instruction.
 pub struct Op<M> {
+    /// What runs it as part of a block: `f`, or something faster that does the same.
+    pub code: Code<M>,
+    /// What runs it by itself.
     pub f: Handler<M>,
     /// Immediate (sign-extended to 64 bits), or the target of a direct branch.
     pub imm: u64,
@@ -37,6 +42,29 @@ pub struct Op<M> {
     pub offset: u16,
     /// Meaning depends on the handler: table index, element sizes, prefixes.
     pub aux: u16,
+}
+
+impl<M: Machine> Op<M> {
+    /// An op without operands, to be filled in.
+    pub(super) fn with_code(code: Code<M>) -> Self {
+        Op {
+            code,
+            f: exec::unsupported,
+            imm: 0,
+            disp: 0,
+            r: [0; 4],
+            base: 0,
+            base_mask: 0,
+            index: 0,
+            scale: 0,
+            seg: SS as u8,
+            mf: 0,
+            msize: 0,
+            len: 0,
+            offset: 0,
+            aux: 0,
+        }
+    }
 }
 
 impl<M> Clone for Op<M> {
@@ -180,10 +208,9 @@ impl Cpu {
 
     /// Applies a segment to an offset: base in 64-bit mode; base, limit and usability otherwise.
     pub(super) fn linear(&mut self, seg: u8, offset: u64, size: u64) -> Result<u64, Stop> {
-        use super::state::seg as s;
         let n = seg as usize % 6;
         if self.bits == 64 {
-            return Ok(if n >= s::FS { offset.wrapping_add(self.state.segs[n].base) } else { offset });
+            return Ok(if n >= FS { offset.wrapping_add(self.state.segs[n].base) } else { offset });
         }
         let g = self.state.segs[n];
         let last = offset.wrapping_add(size.max(1) - 1);
@@ -195,7 +222,7 @@ impl Cpu {
             last > g.limit as u64
         };
         if outside || (!g.present() && self.protected()) {
-            let vector = if n == s::SS { vector::SS } else { vector::GP };
+            let vector = if n == SS { vector::SS } else { vector::GP };
             return self.raise(Exception::with_code(vector, 0));
         }
         Ok(offset.wrapping_add(g.base) & 0xffff_ffff)
@@ -226,7 +253,7 @@ impl Cpu {
     pub(super) fn memory_fault<M>(&mut self, op: &Op<M>) -> Exception {
         let e = self.fault;
         if e.vector == vector::GP && e.cr2.is_some() {
-            let stack = op.seg == super::state::seg::SS as u8;
+            let stack = op.seg == SS as u8;
             self.fault = Exception::with_code(if stack { vector::SS } else { vector::GP }, 0);
         }
         self.fault

@@ -3,14 +3,11 @@
 //! Called by `accel/soft`, one [`Interpreter`] per virtual processor. Gives the processor back when the budget is used
 //! up, when the machine wants attention, and when the guest waits; delivers the exceptions of its own instructions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as N, OpKind};
-
 use super::assist::{Outcome, Unsupported};
+use super::blocks::{Block, Blocks, MAX_OPS};
 use super::code_pages::CodePages;
-use super::decode::lower;
 use super::exceptions::{Exception, Stop, vector};
 use super::exec::wrap_ip;
 use super::interrupts::{Source, TripleFault};
@@ -37,42 +34,6 @@ pub enum Exit {
     Shutdown,
 }
 
-/// Instructions per block.
-const MAX_OPS: usize = 32;
-/// Direct-mapped places for blocks.
-const PLACES: usize = 1 << 14;
-/// Ops kept before all are thrown away.
-const ARENA: usize = 1 << 18;
-
-/// A block, as the cache finds it.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    rip: u64,
-    /// Code segment base (zero in 64-bit mode) and [`mode_key`].
-    base: u64,
-    key: u32,
-    generation: u32,
-    /// Version of the TLB in which `rip` was last seen to mean `physical`.
-    version: u64,
-    physical: u64,
-    first: u32,
-    count: u16,
-    /// Bytes of code.
-    len: u16,
-}
-
-const NO_BLOCK: Block = Block {
-    rip: 0,
-    base: 0,
-    key: u32::MAX,
-    generation: 0,
-    version: 0,
-    physical: 0,
-    first: 0,
-    count: 0,
-    len: 0,
-};
-
 /// A processor with its cache of decoded code.
 #[derive(Debug)]
 pub struct Interpreter<M> {
@@ -83,17 +44,14 @@ pub struct Interpreter<M> {
     pub last_unsupported: Option<Unsupported>,
     /// Instructions executed so far (a repeated string instruction counts once per visit).
     pub retired: u64,
-    places: Box<[Block]>,
-    /// All blocks in `ops`, for those that lost their place to another, or their TLB version: by RIP, base, mode key
-    /// and physical address.
-    known: HashMap<(u64, u64, u32, u64), Block>,
-    ops: Vec<Op<M>>,
+    blocks: Blocks<M>,
     marks: u64,
 }
 
-/// What else a block depends on besides its address: code size and user rights.
-fn mode_key(c: &Cpu) -> u32 {
-    c.bits | ((c.cpl == 3) as u32) << 8
+/// What else a block depends on besides its address: code size (bits 0 to 1) and user rights. Never zero.
+#[inline(always)]
+fn mode(c: &Cpu) -> u32 {
+    c.bits >> 5 | 4 | ((c.cpl == 3) as u32) << 3
 }
 
 impl<M: Machine> Interpreter<M> {
@@ -106,9 +64,7 @@ impl<M: Machine> Interpreter<M> {
             want_window: false,
             last_unsupported: None,
             retired: 0,
-            places: vec![NO_BLOCK; PLACES].into(),
-            known: HashMap::new(),
-            ops: Vec::with_capacity(ARENA + MAX_OPS),
+            blocks: Blocks::new(),
             marks: 0,
         }
     }
@@ -116,9 +72,7 @@ impl<M: Machine> Interpreter<M> {
     /// The state was replaced from outside: nothing translated or decoded holds any more.
     pub fn reset(&mut self) {
         self.cpu.flush_tlb();
-        self.ops.clear();
-        self.places.fill(NO_BLOCK);
-        self.known.clear();
+        self.blocks.clear();
     }
 
     /// Runs about `budget` instructions, fewer if something else comes up. Between calls `self.cpu.state` is complete.
@@ -138,13 +92,9 @@ impl<M: Machine> Interpreter<M> {
     fn work(&mut self, m: &mut M, budget: u64) -> Exit {
         let end = self.retired.wrapping_add(budget);
         loop {
-            let shadow = self.cpu.state.interrupt_shadow;
-            let c = &self.cpu;
-            let alone = c.state.rflags & rf::TF != 0 || c.state.dr[7] & 0xff != 0;
-            let done = if alone { self.single(m) } else { self.block(m) };
-            if shadow {
-                self.cpu.state.interrupt_shadow = false;
-            }
+            let s = &self.cpu.state;
+            let special = s.interrupt_shadow || s.rflags & rf::TF != 0 || s.dr[7] & 0xff != 0;
+            let done = if special { self.special(m) } else { self.block(m) };
             if let Err(exit) = done {
                 return exit;
             }
@@ -160,114 +110,93 @@ impl<M: Machine> Interpreter<M> {
         }
     }
 
+    /// Runs what an interrupt shadow covers, or one instruction for a debugger of the guest.
+    #[cold]
+    fn special(&mut self, m: &mut M) -> Result<(), Exit> {
+        let shadow = self.cpu.state.interrupt_shadow;
+        let s = &self.cpu.state;
+        let alone = s.rflags & rf::TF != 0 || s.dr[7] & 0xff != 0;
+        let done = if alone { self.single(m) } else { self.block(m) };
+        if shadow {
+            self.cpu.state.interrupt_shadow = false;
+        }
+        done
+    }
+
+    /// What every block depends on, beside its own page: translations, changes to decoded code, mode. Both counts only
+    /// ever go up, so that their sum stands for both.
+    #[inline(always)]
+    fn stamp(&self) -> u64 {
+        let versions = self.cpu.tlb_version().wrapping_add(self.cpu.code.changes());
+        versions << 4 | u64::from(mode(&self.cpu))
+    }
+
     /// Runs one block.
     #[inline(always)]
     fn block(&mut self, m: &mut M) -> Result<(), Exit> {
         let rip = self.cpu.state.rip;
-        let place = place(rip);
-        let b = self.places[place];
         let base = if self.cpu.bits == 64 { 0 } else { self.cpu.state.segs[seg::CS].base };
-        let hit = b.rip == rip
-            && b.key == mode_key(&self.cpu)
-            && b.base == base
-            && b.version == self.cpu.tlb_version()
-            && self.cpu.code.is_current(b.physical, b.generation);
-        let b = if hit {
-            b
-        } else {
+        let stamp = self.stamp();
+        let is_here = |b: &Block| b.rip == rip && b.stamp == stamp && b.base == base;
+        if !is_here(self.blocks.at(rip)) {
             match self.find(m, rip, base) {
-                Ok(Some(b)) => b,
-                Ok(None) => return self.single(m),
+                Ok(true) => {}
+                Ok(false) => return self.single(m),
                 Err(_) => {
                     let e = self.cpu.fault;
                     return self.deliver(m, e, Source::Fault);
                 }
             }
-        };
-        let ops = &self.ops[b.first as usize..b.first as usize + b.count as usize];
+        }
+        let b = self.blocks.at(rip);
+        let (first, count) = (b.first(), b.count);
         let c = &mut self.cpu;
         c.start = rip;
-        c.state.rip = wrap_ip(rip.wrapping_add(b.len as u64), c.bits);
-        for op in ops {
-            if let Err(stop) = (op.f)(c, m, op) {
-                let op = *op;
-                self.retired += 1;
-                return self.stopped(m, &op, rip, stop);
+        c.state.rip = b.end;
+        match self.blocks.ops(first).run(c, m) {
+            Ok(()) => {
+                self.retired += u64::from(count);
+                Ok(())
             }
+            Err(stop) => self.stopped_in(m, first, rip, stop),
         }
-        self.retired += b.count as u64;
-        Ok(())
     }
 
-    /// A miss: checks whether the block is only behind a changed TLB, else decodes.
+    /// A miss: sees to it that the block is in its place. Looks whether it is only behind the times, else whether it is
+    /// known, else decodes. False when there is none.
     #[inline(never)]
-    fn find(&mut self, m: &mut M, rip: u64, base: u64) -> Result<Option<Block>, Stop> {
+    fn find(&mut self, m: &mut M, rip: u64, base: u64) -> Result<bool, Stop> {
         let linear = self.cpu.code_address(rip)?;
-        let place = self.cpu.locate(m, linear, Access::Fetch);
-        let Ok(at) = place else {
-            return Err(Stop::Fault);
-        };
-        let Some(page) = at.page else { return Ok(None) };
-        let slot = self::place(rip);
-        let name = (rip, base, mode_key(&self.cpu), at.physical);
-        if let Some(known) =
-            self.known.get(&name).filter(|b| self.cpu.code.is_current(b.physical, b.generation))
-        {
-            self.places[slot] = Block { version: self.cpu.tlb_version(), ..*known };
-            return Ok(Some(self.places[slot]));
+        let place = self.cpu.locate(m, linear, Access::Fetch)?;
+        let Some(page) = place.page else { return Ok(false) };
+        // The walk may have changed accessed bits in a page with decoded code.
+        let (stamp, mode) = (self.stamp(), mode(&self.cpu));
+        let current = |b: &Block| self.cpu.code.is_current(b.physical, b.generation);
+        let b = self.blocks.at(rip);
+        if b.rip == rip && b.base == base && b.mode == mode && b.physical == place.physical && current(b) {
+            self.blocks.renew(rip, stamp);
+            return Ok(true);
         }
-        let Some((generation, fresh)) = self.cpu.mark_code(at.physical) else { return Ok(None) };
+        let wanted = Block::wanted(rip, base, stamp, mode, place.physical);
+        if self.blocks.restore(&wanted, current) {
+            return Ok(true);
+        }
+        let Some((generation, fresh)) = self.cpu.mark_code(place.physical) else { return Ok(false) };
         // This processor has given up its write access already.
         self.marks += u64::from(fresh);
         let mut bytes = [0; MAX_OPS * 15];
         let n = bytes.len().min((4096 - (linear & 4095)) as usize);
-        self.cpu.copy_code(page, at.physical, &mut bytes[..n]);
-        let (first, count, len) = self.decode(&bytes[..n], rip);
-        if count == 0 {
-            return Ok(None);
-        }
-        let block = Block {
-            rip,
-            base,
-            key: mode_key(&self.cpu),
-            generation,
-            version: self.cpu.tlb_version(),
-            physical: at.physical,
-            first,
-            count,
-            len,
-        };
-        self.places[slot] = block;
-        self.known.insert(name, block);
-        Ok(Some(block))
+        self.cpu.copy_code(page, place.physical, &mut bytes[..n]);
+        Ok(self.blocks.decode(wanted.of(generation), &bytes[..n], self.cpu.bits))
     }
 
-    /// Decodes up to the first instruction that ends a block, or that reaches past the page.
-    fn decode(&mut self, bytes: &[u8], rip: u64) -> (u32, u16, u16) {
-        if self.ops.len() >= ARENA {
-            self.ops.clear();
-            self.places.fill(NO_BLOCK);
-            self.known.clear();
-        }
-        let first = self.ops.len();
-        let bits = self.cpu.bits;
-        let mut decoder = Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE);
-        let mut at = 0;
-        while self.ops.len() - first < MAX_OPS && decoder.can_decode() {
-            let i = decoder.decode();
-            if i.is_invalid() {
-                // At the page's end, or no instruction at all: to be looked at alone, when it is reached.
-                break;
-            }
-            let Some(mut op) = lower::<M>(&i, &bytes[at..], bits) else { break };
-            op.offset = at as u16;
-            at += i.len();
-            self.ops.push(op);
-            if ends_block(&i) {
-                break;
-            }
-        }
-        (first as u32, (self.ops.len() - first) as u16, at as u16)
+    /// The op of a block at `Cpu::stopped` did not simply finish.
+    #[cold]
+    #[inline(never)]
+    fn stopped_in(&mut self, m: &mut M, first: u32, start: u64, stop: Stop) -> Result<(), Exit> {
+        let (before, op) = self.blocks.op_at(first, self.cpu.stopped);
+        self.retired += before as u64 + 1;
+        self.stopped(m, &op, start, stop)
     }
 
     /// Runs one instruction without the cache: single-stepping, code across pages or outside RAM, #UD.
@@ -292,8 +221,6 @@ impl<M: Machine> Interpreter<M> {
     }
 
     /// An op did not simply finish.
-    #[cold]
-    #[inline(never)]
     fn stopped(&mut self, m: &mut M, op: &Op<M>, start: u64, stop: Stop) -> Result<(), Exit> {
         let here = wrap_ip(start.wrapping_add(op.offset as u64), self.cpu.bits);
         match stop {
@@ -343,45 +270,4 @@ impl<M: Machine> Interpreter<M> {
         let done = self.cpu.deliver_all(m, e, source);
         done.map_err(|TripleFault| Exit::Shutdown)
     }
-}
-
-fn place(rip: u64) -> usize {
-    (rip ^ rip >> 14) as usize % PLACES
-}
-
-/// Whether the next instruction has to be looked up anew: control goes elsewhere, or the mode, the translations or the
-/// interrupt flag may have changed, or a device may have to be heard.
-fn ends_block(i: &Instruction) -> bool {
-    let special = |n: u32| {
-        i.op_kind(n) == OpKind::Register && {
-            let r = i.op_register(n);
-            r.is_segment_register() || r.is_cr() || r.is_dr()
-        }
-    };
-    i.flow_control() != FlowControl::Next
-        || (i.op_count() > 0 && special(0))
-        || matches!(
-            i.mnemonic(),
-            N::Sti
-                | N::Popf
-                | N::Popfd
-                | N::Popfq
-                | N::Wrmsr
-                | N::Lmsw
-                | N::Xsetbv
-                | N::Invlpg
-                | N::Invpcid
-                | N::Hlt
-                | N::Pause
-                | N::Mwait
-                | N::Lss
-                | N::In
-                | N::Out
-                | N::Insb
-                | N::Insw
-                | N::Insd
-                | N::Outsb
-                | N::Outsw
-                | N::Outsd
-        )
 }

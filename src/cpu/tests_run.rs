@@ -13,13 +13,13 @@ use super::*;
 const IDT: u64 = 0x20_0000;
 const TSS: u64 = 0x20_2000;
 const GDT: u64 = 0x20_3000;
-const HANDLERS: u64 = 0x21_0000;
+pub(super) const HANDLERS: u64 = 0x21_0000;
 const IST_STACK: u64 = 0x22_1000;
 const KERNEL_STACK: u64 = 0x22_3000;
 
-struct Program {
-    m: TestMachine,
-    i: Interpreter<TestMachine>,
+pub(super) struct Program {
+    pub m: TestMachine,
+    pub i: Interpreter<TestMachine>,
 }
 
 fn assemble(at: u64, code: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
@@ -29,7 +29,7 @@ fn assemble(at: u64, code: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
 }
 
 /// A machine with code at [`CODE`], a GDT, an IDT whose handlers are `hlt` at `HANDLERS + 16 * vector`, and a TSS.
-fn program(mut state: CpuState, code: impl FnOnce(&mut CodeAssembler)) -> Program {
+pub(super) fn program(mut state: CpuState, code: impl FnOnce(&mut CodeAssembler)) -> Program {
     let mut m = TestMachine::new();
     m.map();
     let bytes = assemble(CODE, code);
@@ -58,7 +58,10 @@ fn program(mut state: CpuState, code: impl FnOnce(&mut CodeAssembler)) -> Progra
 
 impl Program {
     fn run(&mut self) -> Exit {
-        self.i.run(&mut self.m, 10_000_000)
+        self.run_at_most(10_000_000)
+    }
+    pub fn run_at_most(&mut self, instructions: u64) -> Exit {
+        self.i.run(&mut self.m, instructions)
     }
     fn state(&self) -> &CpuState {
         &self.i.cpu.state

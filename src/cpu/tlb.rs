@@ -44,6 +44,8 @@ pub struct Tlb {
     epoch: u64,
     /// First entry of the set for the current rights.
     set: usize,
+    /// First entry of the set that the fast paths look at: `set`, or one that is always empty.
+    quick: usize,
     /// Raised by every flush.
     version: u64,
     /// Which 2 MiB and 1 GiB regions have had entries from large pages since the last flush, by hash.
@@ -71,7 +73,14 @@ pub(super) struct Place {
 
 impl Default for Tlb {
     fn default() -> Self {
-        Tlb { entries: Box::new([EMPTY; ENTRIES]), epoch: 0, set: 0, version: 1, large: [0; LARGE_WORDS] }
+        Tlb {
+            entries: Box::new([EMPTY; ENTRIES]),
+            epoch: 0,
+            set: 0,
+            quick: 0,
+            version: 1,
+            large: [0; LARGE_WORDS],
+        }
     }
 }
 
@@ -145,7 +154,9 @@ fn set_of(rights: Rights) -> usize {
     }
 }
 
-#[inline(always)]
+/// The set without entries: every access goes the slow way, where alignment is checked.
+const NO_SET: usize = 3 * WAYS;
+
 fn fits(address: u64, size: u64) -> bool {
     address & OFFSET <= PAGE - size
 }
@@ -167,15 +178,55 @@ impl Cpu {
         self.tlb.set = set_of(self.rights());
         self.align_check =
             self.cpl == 3 && self.state.cr0 & cr0::AM != 0 && self.state.rflags & rflags::AC != 0;
+        self.tlb.quick = if self.align_check { NO_SET } else { self.tlb.set };
+    }
+
+    /// Loads an integer if that takes no more than the TLB; has no effect otherwise.
+    #[inline(always)]
+    pub(super) fn try_load<T: Int>(&self, a: u64) -> Option<T> {
+        let e = self.tlb.entry(self.tlb.quick, a);
+        // By the last byte's page: an access that crosses into the next page finds that page's tag, which is never in
+        // the entry of the first byte's.
+        if e.read == self.tlb.tag(a.wrapping_add(T::SIZE - 1)) {
+            // SAFETY: a live tag without SLOW means that the page is lent, and the access fits in it.
+            return Some(unsafe { e.page.read(a & OFFSET) });
+        }
+        None
+    }
+
+    /// The page for a store of `T` at `a`, if that takes no more than the TLB.
+    #[inline(always)]
+    fn try_place<T: Int>(&self, a: u64) -> Option<HostPage> {
+        let e = self.tlb.entry(self.tlb.quick, a);
+        (e.write == self.tlb.tag(a.wrapping_add(T::SIZE - 1))).then_some(e.page)
+    }
+
+    /// Stores an integer if that takes no more than the TLB; says whether it did.
+    #[inline(always)]
+    pub(super) fn try_store<T: Int>(&mut self, a: u64, v: T) -> bool {
+        let Some(page) = self.try_place::<T>(a) else { return false };
+        // SAFETY: the page is lent for writing, and the access fits.
+        unsafe { page.write(a & OFFSET, v) };
+        true
+    }
+
+    /// Reads, changes and writes an integer if that takes no more than the TLB; says whether it did.
+    #[inline(always)]
+    pub(super) fn try_modify<T: Int>(&mut self, a: u64, f: impl Fn(&mut Flags, T) -> T) -> bool {
+        let Some(page) = self.try_place::<T>(a) else { return false };
+        // SAFETY: the page is lent for writing, and the access fits.
+        let old: T = unsafe { page.read(a & OFFSET) };
+        let new = f(&mut self.flags, old);
+        // SAFETY: as above.
+        unsafe { page.write(a & OFFSET, new) };
+        true
     }
 
     /// Loads an integer.
     #[inline(always)]
     pub(super) fn load<T: Int, M: Machine>(&mut self, m: &mut M, a: u64) -> Result<T, Stop> {
-        let e = self.tlb.entry(self.tlb.set, a);
-        if e.read == self.tlb.tag(a) && fits(a, T::SIZE) && !self.align_check {
-            // SAFETY: a live tag without SLOW means that the page is lent, and the access fits in it.
-            return Ok(unsafe { e.page.read(a & OFFSET) });
+        if let Some(v) = self.try_load(a) {
+            return Ok(v);
         }
         let v = self.load_slow(m, a, T::SIZE)?;
         Ok(T::from64(v))
@@ -184,10 +235,7 @@ impl Cpu {
     /// Stores an integer.
     #[inline(always)]
     pub(super) fn store<T: Int, M: Machine>(&mut self, m: &mut M, a: u64, v: T) -> Flow {
-        let e = self.tlb.entry(self.tlb.set, a);
-        if e.write == self.tlb.tag(a) && fits(a, T::SIZE) && !self.align_check {
-            // SAFETY: a live tag without SLOW means that the page is lent for writing, and the access fits in it.
-            unsafe { e.page.write(a & OFFSET, v) };
+        if self.try_store(a, v) {
             return Ok(());
         }
         self.store_slow(m, a, T::SIZE, v.to64())
@@ -202,11 +250,9 @@ impl Cpu {
         a: u64,
         f: impl Fn(&mut Flags, T) -> T,
     ) -> Result<T, Stop> {
-        let e = self.tlb.entry(self.tlb.set, a);
-        if e.write == self.tlb.tag(a) && fits(a, T::SIZE) && !self.align_check {
-            let page = e.page;
+        if let Some(page) = self.try_place::<T>(a) {
             if !LOCK {
-                // SAFETY: a live tag without SLOW means that the page is lent for writing, and the access fits.
+                // SAFETY: the page is lent for writing, and the access fits.
                 let old: T = unsafe { page.read(a & OFFSET) };
                 let new = f(&mut self.flags, old);
                 // SAFETY: as above.

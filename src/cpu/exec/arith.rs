@@ -140,9 +140,9 @@ pub(super) trait Unary {
     fn run<T: Int>(f: &mut Flags, a: T) -> T;
 }
 
-struct Inc;
-struct Dec;
-struct Neg;
+pub(super) struct Inc;
+pub(super) struct Dec;
+pub(super) struct Neg;
 pub(super) struct Not;
 
 impl Unary for Inc {

@@ -11,10 +11,10 @@ use super::super::op::{Handler, Int, Op};
 use super::arith::{Binary, Not, binary, operand, unary};
 use super::sized;
 
-struct And;
-struct Or;
-struct Xor;
-struct Test;
+pub(super) struct And;
+pub(super) struct Or;
+pub(super) struct Xor;
+pub(super) struct Test;
 
 impl Binary for And {
     #[inline(always)]

@@ -9,6 +9,7 @@ mod bits;
 mod control;
 mod data;
 mod far;
+pub(super) mod fast;
 mod logic;
 mod mmx;
 mod native;

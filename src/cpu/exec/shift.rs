@@ -16,14 +16,15 @@ const ROL: u8 = 0;
 const ROR: u8 = 1;
 const RCL: u8 = 2;
 const RCR: u8 = 3;
-const SHL: u8 = 4;
-const SHR: u8 = 5;
+pub(super) const SHL: u8 = 4;
+pub(super) const SHR: u8 = 5;
+pub(super) const SAR: u8 = 6;
 
 /// One shift or rotate by a raw count, flags included. A masked count of zero changes nothing.
 ///
 /// OF is defined for a count of one only; beyond that it follows the same formula, as Intel processors do.
 #[inline(always)]
-fn shift<T: Int, const KIND: u8>(f: &mut Flags, a: T, count: u64) -> T {
+pub(super) fn shift<T: Int, const KIND: u8>(f: &mut Flags, a: T, count: u64) -> T {
     let count = count as u32 & if T::BITS == 64 { 63 } else { 31 };
     if count == 0 {
         return a;
@@ -221,7 +222,7 @@ pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape) -> Option<Handler<M>
         N::Rcr => shifts::<M, RCR>(s),
         N::Shl | N::Sal => shifts::<M, SHL>(s),
         N::Shr => shifts::<M, SHR>(s),
-        N::Sar => shifts::<M, 6>(s),
+        N::Sar => shifts::<M, SAR>(s),
         N::Shld => doubles::<M, true>(s),
         N::Shrd => doubles::<M, false>(s),
         N::Shlx => shifts_x::<M, LEFT>(s),
