@@ -18,7 +18,6 @@ const NO_FIRMWARE: &str = "leave it out: the kernel is entered directly, by -ker
 const NO_SOUND: &str = "leave it out: there is no sound";
 const NO_USB: &str = "leave it out: there is no USB";
 const NO_SNAPSHOT: &str = "there are no snapshots";
-const USE_NETDEV: &str = "use -netdev tap,id=n0 -device e1000,netdev=n0";
 const LEAVE_OUT: &str = "leave it out";
 
 const fn row(name: &'static str, instead: &'static str) -> Absent {
@@ -31,9 +30,7 @@ const fn none_is_fine(name: &'static str, instead: &'static str) -> Absent {
 
 /// QEMU's options that are not here.
 pub(super) static ABSENT: &[Absent] = &[
-    none_is_fine("net", USE_NETDEV),
-    none_is_fine("nic", USE_NETDEV),
-    row("netfilter", USE_NETDEV),
+    row("netfilter", LEAVE_OUT),
     row("hda", NO_DISK),
     row("hdb", NO_DISK),
     row("hdc", NO_DISK),

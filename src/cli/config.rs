@@ -119,6 +119,8 @@ pub struct Netdev {
 /// The type of a backend with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetdevKind {
+    /// A port of a hub.
+    HubPort(HubPortOptions),
     /// A tap interface of the host.
     Tap(TapOptions),
     /// A tap on a bridge, made by a helper.
@@ -133,6 +135,17 @@ pub enum NetdevKind {
     L2tpv3(L2tpv3Options),
     /// The program passt.
     Passt(PasstOptions),
+}
+
+/// `-netdev hubport`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubPortOptions {
+    /// `hubid=`: the hub's number; the hub is there when its first port is.
+    pub hubid: u32,
+    /// `netdev=`: the backend that the port is connected to. None: a NIC or another port names this one instead.
+    pub netdev: Option<String>,
+    /// `learning=`, which holds for the whole hub. None: as its other ports say, else off.
+    pub learning: Option<bool>,
 }
 
 /// `-netdev tap`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::config::{Device, E1000Options, IsaDebugExitOptions};
 use super::error::{CliError, Context, Wrong, quoted};
-use super::keyval::{self, Absent, Fields, Key, Kind, Schema};
+use super::keyval::{self, Absent, Fields, Key, Kind, Pair, Schema};
 use super::netdev::pairs;
 use super::suggest::did_you_mean;
 use super::values;
@@ -153,15 +153,27 @@ pub(super) fn parse(context: &Context, text: &str) -> Result<Request, CliError> 
     if keyval::is_help(&name) {
         return Ok(Request::ListModels);
     }
-    let model = MODELS
-        .iter()
-        .find(|model| model.name == name || model.aliases.contains(&name.as_str()))
-        .ok_or_else(|| context.error(unknown_model(&name)))?;
+    let model = find(context, &name)?;
     if keyval::asks_for_help(&pairs) {
         return Ok(Request::ListKeys(model));
     }
-    let fields = Fields::read(context, pairs, &model.schema)?;
-    (model.build)(&fields).map(Request::Add)
+    model.read(context, pairs).map(Request::Add)
+}
+
+/// The device of the model called `name`, for options that bring one along.
+pub(super) fn build(context: &Context, name: &str, pairs: Vec<Pair>) -> Result<Device, CliError> {
+    find(context, name)?.read(context, pairs)
+}
+
+fn find(context: &Context, name: &str) -> Result<&'static Model, CliError> {
+    let found = MODELS.iter().find(|model| model.name == name || model.aliases.contains(&name));
+    found.ok_or_else(|| context.error(unknown_model(name)))
+}
+
+impl Model {
+    fn read(&self, context: &Context, pairs: Vec<Pair>) -> Result<Device, CliError> {
+        (self.build)(&Fields::read(context, pairs, &self.schema)?)
+    }
 }
 
 fn unknown_model(name: &str) -> Wrong {

@@ -10,6 +10,7 @@ use super::config::{
     AccelChoice, CpuModel, DEFAULT_MEMORY, Device, FwCfgFile, MachineConfig, Netdev, Serial,
 };
 use super::error::Context;
+use super::net::Net;
 
 /// A value, and how the option that brought it was typed.
 #[derive(Debug)]
@@ -28,6 +29,12 @@ pub(super) struct Draft {
     pub(super) smp: u32,
     pub(super) netdevs: Vec<Given<Netdev>>,
     pub(super) devices: Vec<Given<Device>>,
+    /// `-net` and `-nic`, to become netdevs and devices.
+    pub(super) nets: Vec<Given<Net>>,
+    /// Some option says what network there is, if only that there is none.
+    pub(super) says_network: bool,
+    /// The first `-net`.
+    pub(super) legacy: Option<String>,
     pub(super) accel: Vec<AccelChoice>,
     pub(super) cpu: CpuModel,
     pub(super) nographic: bool,
@@ -67,6 +74,9 @@ impl Default for Draft {
             smp: 1,
             netdevs: Vec::new(),
             devices: Vec::new(),
+            nets: Vec::new(),
+            says_network: false,
+            legacy: None,
             accel: Vec::new(),
             cpu: CpuModel::default(),
             nographic: false,

@@ -6,7 +6,8 @@
 use super::device::{MODELS, Model};
 use super::keyval::Key;
 use super::machine::{self, CPU_MODELS, TYPES};
-use super::netdev::{BACKENDS, Backend, COMMON};
+use super::net;
+use super::netdev::{BACKENDS, Backend};
 use super::options::{Group, OPTIONS, Spec};
 use super::serial::KINDS;
 
@@ -129,9 +130,26 @@ pub(super) fn backends() -> String {
     format!("Available netdev backend types:\n{}", columns(&rows))
 }
 
-/// `-netdev TYPE,help`.
-pub(super) fn backend_keys(backend: &Backend) -> String {
-    format!("{} options:\n{}", backend.name, keys(COMMON.iter().chain(backend.schema.keys)))
+/// `-netdev TYPE,help`; `common` are the keys that the option has for every backend.
+pub(super) fn backend_keys(backend: &Backend, common: &[Key]) -> String {
+    format!("{} options:\n{}", backend.name, keys(common.iter().chain(backend.schema.keys)))
+}
+
+/// `-net help` and `-nic help`.
+pub(super) fn net_types() -> String {
+    backends() + "and none for no network; -net has nic besides.\n"
+}
+
+/// `-net nic,help`.
+pub(super) fn net_nic_keys() -> String {
+    format!("nic options:\n{}", keys(net::NIC.keys.iter()))
+}
+
+/// `model=help`.
+pub(super) fn nic_models() -> String {
+    let nics = MODELS.iter().filter(|model| model.bus == "PCI");
+    let rows: Vec<(String, &str)> = nics.map(|model| (model.name.to_owned(), model.text)).collect();
+    format!("Available NIC models:\n{}", columns(&rows))
 }
 
 /// The keys in QEMU's form, sorted: `name=<type> - text (default: value)`.

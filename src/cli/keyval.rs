@@ -270,6 +270,12 @@ impl<'a> Fields<'a> {
         values.map(|(_, text)| parser(text).map_err(|wrong| self.error(wrong.at(key)))).collect()
     }
 
+    /// All but the values of `keys`.
+    pub(super) fn without(&self, keys: &[Key]) -> Self {
+        let kept = self.values.iter().filter(|(name, _)| keys.iter().all(|key| key.name != *name));
+        Fields { context: self.context, values: kept.cloned().collect() }
+    }
+
     /// Which of `keys` are given.
     pub(super) fn given(&self, keys: &[&str]) -> Vec<&'static str> {
         self.values.iter().map(|(name, _)| *name).filter(|name| keys.contains(name)).collect()

@@ -16,6 +16,7 @@ mod error;
 mod help;
 mod keyval;
 mod machine;
+mod net;
 mod netdev;
 mod options;
 mod serial;
@@ -27,8 +28,9 @@ use std::ffi::OsString;
 
 pub use config::{
     AccelChoice, AddressChoice, BridgeHelper, Command, Config, CpuModel, DEFAULT_MEMORY, Device,
-    E1000Options, FwCfgFile, FwCfgSource, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY,
-    MAX_SERIALS, MIN_MEMORY, MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial, TapOptions,
+    E1000Options, FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS,
+    MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial,
+    TapOptions,
 };
 pub use error::CliError;
 pub use socket_options::{

@@ -8,10 +8,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::config::{AccelChoice, Command, MAX_SERIALS, Serial};
+use super::config::{AccelChoice, Command, Device, MAX_SERIALS, Serial};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
-use super::{absent, check, device, help, machine, netdev, serial, values};
+use super::{absent, check, device, help, machine, net, netdev, serial, values};
 
 /// An option that exists.
 pub(super) struct Spec {
@@ -116,6 +116,20 @@ pub(super) static OPTIONS: &[Spec] = &[
         Apply::Text(add_netdev),
     ),
     option(
+        "nic",
+        "[TYPE][,model=MODEL][,mac=MAC][,KEY=VALUE]",
+        Group::Network,
+        "add a NIC with its backend; none: no default NIC; -nic help, -nic TYPE,help",
+        Apply::Text(add_nic),
+    ),
+    option(
+        "net",
+        "nic|TYPE[,vlan=HUB][,KEY=VALUE]",
+        Group::Network,
+        "the old form: a NIC or a backend on a hub; -net help, -net TYPE,help",
+        Apply::Text(add_net),
+    ),
+    option(
         "serial",
         "WHERE",
         Group::Console,
@@ -127,7 +141,7 @@ pub(super) static OPTIONS: &[Spec] = &[
         "nodefaults",
         "",
         Group::Console,
-        "no serial port unless -serial asks for it",
+        "no serial port and no NIC unless an option asks for it",
         Apply::Flag(set_nodefaults),
     ),
     option("no-reboot", "", Group::Run, "a reset of the guest ends the run", Apply::Flag(set_no_reboot)),
@@ -287,7 +301,10 @@ fn add_device(draft: &mut Draft, context: &Context, text: &str) -> Result<Option
     match device::parse(context, text)? {
         device::Request::ListModels => return Ok(Some(Command::Print(help::devices()))),
         device::Request::ListKeys(model) => return Ok(Some(Command::Print(help::device_keys(model)))),
-        device::Request::Add(device) => draft.devices.push(Given::new(context, device)),
+        device::Request::Add(device) => {
+            draft.says_network |= matches!(device, Device::E1000(_));
+            draft.devices.push(Given::new(context, device));
+        }
     }
     Ok(None)
 }
@@ -295,9 +312,44 @@ fn add_device(draft: &mut Draft, context: &Context, text: &str) -> Result<Option
 fn add_netdev(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
     match netdev::parse(context, text)? {
         netdev::Request::ListBackends => return Ok(Some(Command::Print(help::backends()))),
-        netdev::Request::ListKeys(backend) => return Ok(Some(Command::Print(help::backend_keys(backend)))),
+        netdev::Request::ListKeys(backend) => {
+            return Ok(Some(Command::Print(help::backend_keys(backend, netdev::COMMON))));
+        }
         netdev::Request::Add(netdev) => draft.netdevs.push(Given::new(context, netdev)),
     }
+    draft.says_network = true;
+    Ok(None)
+}
+
+fn add_nic(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    let request = net::parse_nic(context, text)?;
+    add_short_form(draft, context, request)
+}
+
+fn add_net(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    let request = net::parse_net(context, text)?;
+    if let net::Request::Add(_) = request {
+        draft.legacy.get_or_insert_with(|| context.echo().to_owned());
+    }
+    add_short_form(draft, context, request)
+}
+
+fn add_short_form(
+    draft: &mut Draft,
+    context: &Context,
+    request: net::Request,
+) -> Result<Option<Command>, CliError> {
+    match request {
+        net::Request::Add(net) => draft.nets.push(Given::new(context, *net)),
+        net::Request::Nothing => {}
+        net::Request::ListTypes => return Ok(Some(Command::Print(help::net_types()))),
+        net::Request::ListModels => return Ok(Some(Command::Print(help::nic_models()))),
+        net::Request::ListNicKeys => return Ok(Some(Command::Print(help::net_nic_keys()))),
+        net::Request::ListKeys(backend, common) => {
+            return Ok(Some(Command::Print(help::backend_keys(backend, common))));
+        }
+    }
+    draft.says_network = true;
     Ok(None)
 }
 
@@ -323,6 +375,7 @@ fn set_nographic(draft: &mut Draft) -> Option<Command> {
 
 fn set_nodefaults(draft: &mut Draft) -> Option<Command> {
     draft.nodefaults = true;
+    draft.says_network = true;
     None
 }
 

@@ -28,7 +28,7 @@ use crate::accel::Vm;
 use crate::boot::acpi::{self, IntxRoute, TableConfig};
 use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
 use crate::chipset::{FwCfgFile, PowerSink};
-use crate::cli::{Config, Device, FwCfgSource, Netdev};
+use crate::cli::{Config, Device, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
 use crate::event::{EventHandle, EventLoop};
 use crate::memory::GuestRam;
 use crate::netdev::{Network, Surroundings as NetworkSurroundings};
@@ -166,11 +166,18 @@ impl Machine {
     }
 }
 
-/// Opens every backend. Those opened before a failure are closed again.
+/// Opens every backend, those that name another one last. Those opened before a failure are closed again.
 fn open_network(netdevs: &[Netdev], events: &EventHandle, notices: &Notices) -> Result<Network, SetupError> {
     let (events, notices) = (events.clone(), notices.clone());
     let network = Network::new(NetworkSurroundings { events, notices });
-    netdevs.iter().try_for_each(|netdev| network.add_netdev(netdev))?;
+    let names_another = |netdev: &&Netdev| {
+        matches!(&netdev.kind, NetdevKind::HubPort(HubPortOptions { netdev: Some(_), .. }))
+    };
+    netdevs
+        .iter()
+        .filter(|netdev| !names_another(netdev))
+        .try_for_each(|netdev| network.add_netdev(netdev))?;
+    netdevs.iter().filter(names_another).try_for_each(|netdev| network.add_netdev(netdev))?;
     Ok(network)
 }
 

@@ -29,13 +29,14 @@ pub struct DirectionCounters {
     dropped: [AtomicU64; REASONS.len()],
 }
 
-const REASONS: [(DropReason, &str); 6] = [
+const REASONS: [(DropReason, &str); 7] = [
     (DropReason::LinkDown, "link-down"),
     (DropReason::Filtered, "filtered"),
     (DropReason::BadLength, "bad-length"),
     (DropReason::BadMeta, "bad-meta"),
     (DropReason::Backend, "backend"),
     (DropReason::NoPeer, "no-peer"),
+    (DropReason::Overrun, "overrun"),
 ];
 
 impl DirectionCounters {

@@ -6,6 +6,7 @@
 
 mod counters;
 mod helper;
+pub mod hub;
 pub mod network;
 mod open;
 pub mod socket;
@@ -13,6 +14,7 @@ pub mod tap;
 pub mod vnet_hdr;
 
 pub use counters::{DirectionCounters, DirectionStats, PortCounters, PortStats};
+pub use hub::{HubError, HubPort};
 pub use network::{Network, NetworkError, NicEnd};
 pub use socket::{Dgram, SocketError, Stream};
 pub use tap::{Tap, TapError};
@@ -33,6 +35,14 @@ pub struct Surroundings {
 /// Why a backend could not be opened: one line that names the option and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum NetdevError {
+    /// `-netdev hubport`.
+    #[error("-netdev hubport,id={id}: {error}")]
+    HubPort {
+        /// `id=`.
+        id: String,
+        /// What was wrong.
+        error: HubError,
+    },
     /// `-netdev tap` and `-netdev bridge`.
     #[error("-netdev {kind},id={id}: {error}")]
     Tap {
@@ -73,5 +83,10 @@ pub trait Backend: FramePort {
     /// interface is gone. Whenever this changes, the backend tells its peer by `peer_link`.
     fn link_up(&self) -> bool {
         true
+    }
+
+    /// The hub that it is a port of.
+    fn hub(&self) -> Option<u32> {
+        None
     }
 }

@@ -5,9 +5,11 @@
 //! vnet headers and a backend never learns of descriptors.
 
 pub mod checksum;
+mod finish;
 mod frame;
 mod port;
 pub mod segment;
 
+pub use finish::{OwnedFrame, finish, fits};
 pub use frame::{CsumRequest, Frame, FrameMeta, Gso, GsoKind, MAX_FRAME};
 pub use port::{Delivery, DropReason, FramePort, Offloads, PeerSlot, join, part};

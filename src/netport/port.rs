@@ -31,6 +31,8 @@ pub enum DropReason {
     Backend,
     /// Nobody is connected.
     NoPeer,
+    /// A bounded queue was full and the sender could not be made to wait.
+    Overrun,
 }
 
 /// Which [`super::FrameMeta`] a port understands. A sender finishes the rest itself.

@@ -33,8 +33,7 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-qmp unix:/tmp/q", &["QEMU's -qmp is not here"]),
     ("-s", &["-s: QEMU's -s is not here; there is no debugger stub"]),
     ("-S", &["-S: QEMU's -S is not here"]),
-    ("-net nic", &["-net nic: QEMU's -net is not here; use -netdev tap,id=n0 -device e1000,netdev=n0"]),
-    ("-nic user", &["-nic user: QEMU's -nic is not here; use -netdev"]),
+    ("-netfilter x", &["QEMU's -netfilter is not here"]),
     ("-object filter-dump,id=f", &["QEMU's -object is not here"]),
     ("-bios x", &["QEMU's -bios is not here", "-kernel"]),
     // -device.

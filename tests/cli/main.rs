@@ -5,6 +5,7 @@
 mod broken;
 mod compat_page;
 mod help;
+mod networks;
 mod parity;
 mod properties;
 mod sockets;

@@ -1,12 +1,13 @@
 //! `-netdev`: the backends.
 //!
-//! Called by `options`. A backend is a file here and a row of [`BACKENDS`]; QEMU's other backends are rows of
+//! Called by `options`, and by `net` for `-net` and `-nic`. A backend is a file here and a row of [`BACKENDS`]; QEMU's other backends are rows of
 //! `absent`. Pure: whether a tap can be had is the host's word, asked by `netdev/tap`.
 
 mod absent;
 mod address;
 mod bridge;
 mod dgram;
+mod hubport;
 mod l2tpv3;
 mod passt;
 mod socket;
@@ -45,6 +46,7 @@ pub(super) static BACKENDS: &[&Backend] = &[
     &socket::BACKEND,
     &l2tpv3::BACKEND,
     &passt::BACKEND,
+    &hubport::BACKEND,
 ];
 
 /// A row of a backend's keys.
@@ -75,11 +77,26 @@ pub(super) fn parse(context: &Context, text: &str) -> Result<Request, CliError> 
     if keyval::asks_for_help(&pairs) {
         return Ok(Request::ListKeys(backend));
     }
-    let fields = Fields::read_with(context, pairs, &backend.schema, COMMON)?;
+    let (fields, kind) = backend.read(context, pairs, COMMON)?;
     let id = fields.get("id", values::identifier)?.ok_or_else(|| {
         fields.error(Wrong::new("id= is missing", "add id=n0 here and netdev=n0 to the -device"))
     })?;
-    Ok(Request::Add(Netdev { id, kind: (backend.build)(&fields)? }))
+    Ok(Request::Add(Netdev { id, kind }))
+}
+
+impl Backend {
+    /// Reads its keys, and those in `common` that the option has for all backends.
+    pub(super) fn read<'a>(
+        &self,
+        context: &'a Context,
+        pairs: Vec<Pair>,
+        common: &'static [Key],
+    ) -> Result<(Fields<'a>, NetdevKind), CliError> {
+        let fields = Fields::read_with(context, pairs, &self.schema, common)?;
+        // A key of both (the NIC's mac= and passt's) is the option's.
+        let kind = (self.build)(&fields.without(common))?;
+        Ok((fields, kind))
+    }
 }
 
 /// The list in either of its forms: `key=value,...` or a JSON object.
@@ -88,7 +105,7 @@ pub(super) fn pairs(text: &str, implied: &str) -> Result<Vec<Pair>, Wrong> {
 }
 
 /// The backend of this name.
-fn find(name: &str) -> Result<&'static Backend, Wrong> {
+pub(super) fn find(name: &str) -> Result<&'static Backend, Wrong> {
     if let Some(backend) = BACKENDS.iter().find(|backend| backend.name == name) {
         return Ok(backend);
     }

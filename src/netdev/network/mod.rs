@@ -17,8 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use cable::Filter;
 pub use snapshot::{EndSnapshot, Snapshot};
 
+use super::hub::Hubs;
 use super::{Backend, NetdevError, Surroundings, open};
-use crate::cli::Netdev;
+use crate::cli::{Netdev, NetdevKind};
 use crate::netport::FramePort;
 use cable::Side;
 
@@ -43,6 +44,9 @@ pub enum NetworkError {
     /// The name is another's.
     #[error("the id '{0}' is taken")]
     Taken(String),
+    /// Frames would go round for ever.
+    #[error("joining hub {0} with hub {1} would make a loop, in which frames go round for ever")]
+    HubLoop(u32, u32),
     /// Something is joined with it, or sits on it.
     #[error("the netdev '{id}' is in use by '{by}'")]
     InUse {
@@ -88,6 +92,7 @@ pub struct Network(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     around: Surroundings,
+    hubs: Hubs,
     changing: Mutex<()>,
     ends: Mutex<Vec<End>>,
 }
@@ -112,47 +117,63 @@ enum What {
 impl Network {
     /// A network without ends; backends are opened in these surroundings.
     pub fn new(around: Surroundings) -> Self {
-        let (changing, ends) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { around, changing, ends }))
+        let (hubs, changing, ends) = (Hubs::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { around, hubs, changing, ends }))
     }
 
-    /// Opens a backend.
+    /// Opens a backend; a hub's port with `netdev=` is joined with that one at once.
     ///
     /// # Errors
-    /// [`NetworkError::Open`], [`NetworkError::Taken`]; the network is as before then.
+    /// [`NetworkError::Open`], [`NetworkError::Taken`], and those of [`Self::plug`] for `netdev=`; the network is as
+    /// before then.
     pub fn add_netdev(&self, options: &Netdev) -> Result<(), NetworkError> {
         let _changing = self.change();
         if self.netdev(&options.id).is_some() {
             return Err(NetworkError::Taken(options.id.clone()));
         }
-        let backend = open::open(options, &self.0.around)?;
-        self.add_backend(backend);
+        let uses = match &options.kind {
+            NetdevKind::HubPort(port) => {
+                port.netdev.iter().try_for_each(|used| check_hubs(&self.ends(), port.hubid, used))?;
+                port.netdev.clone()
+            }
+            _ => None,
+        };
+        let backend = open::open(options, &self.0.around, &self.0.hubs)?;
+        self.add_backend(backend, uses)
+    }
+
+    fn add_backend(&self, backend: Arc<dyn Backend>, uses: Option<String>) -> Result<(), NetworkError> {
+        let name = backend.id().to_owned();
+        {
+            let mut ends = self.ends();
+            uses.iter().try_for_each(|used| check_free(&ends, used))?;
+            let side = Side { port: backend.clone(), filters: Vec::new() };
+            let what = What::Netdev(backend);
+            ends.push(End { name: name.clone(), what, side, link_up: true, uses });
+        }
+        self.lay(&name, false);
         Ok(())
     }
 
-    fn add_backend(&self, backend: Arc<dyn Backend>) {
-        let side = Side { port: backend.clone(), filters: Vec::new() };
-        let name = backend.id().to_owned();
-        let what = What::Netdev(backend);
-        self.ends().push(End { name, what, side, link_up: true, uses: None });
-    }
-
-    /// Closes a backend that nothing uses.
+    /// Closes a backend that nothing uses. A hub's port lets go of the netdev that it named.
     ///
     /// # Errors
     /// [`NetworkError::NoNetdev`], [`NetworkError::InUse`].
     pub fn remove_netdev(&self, id: &str) -> Result<(), NetworkError> {
         let _changing = self.change();
-        let mut ends = self.ends();
-        let at = position(&ends, id, false).ok_or_else(|| NetworkError::NoNetdev(id.to_owned()))?;
-        let by = ends.iter().find(|end| end.uses.as_deref() == Some(id)).map(|end| &end.name);
-        let by = by.cloned().or_else(|| ends[at].side.filters.first().map(|f| f.id().to_owned()));
-        if let Some(by) = by {
-            return Err(NetworkError::InUse { id: id.to_owned(), by });
+        {
+            let ends = self.ends();
+            let at = position(&ends, id, false).ok_or_else(|| NetworkError::NoNetdev(id.to_owned()))?;
+            let by = ends.iter().find(|end| end.uses.as_deref() == Some(id)).map(|end| &end.name);
+            let by = by.cloned().or_else(|| ends[at].side.filters.first().map(|f| f.id().to_owned()));
+            if let Some(by) = by {
+                return Err(NetworkError::InUse { id: id.to_owned(), by });
+            }
         }
-        let gone = ends.remove(at);
-        drop(ends);
-        cable::clear(&gone.side);
+        self.pull(id, false);
+        // Closed here and not under the lock: a tap's script may run.
+        let gone: Vec<End> = self.ends().extract_if(.., |end| end.is(id, false)).collect();
+        drop(gone);
         Ok(())
     }
 
@@ -187,7 +208,8 @@ impl Network {
     /// [`NetworkError::NoNic`].
     pub fn remove_nic(&self, name: &str) -> Result<(), NetworkError> {
         let _changing = self.change();
-        self.pull(name)?;
+        self.known_nic(name)?;
+        self.pull(name, true);
         self.ends().retain(|end| !end.is(name, true));
         Ok(())
     }
@@ -217,20 +239,25 @@ impl Network {
     /// [`NetworkError::NoNic`].
     pub fn unplug(&self, nic: &str) -> Result<(), NetworkError> {
         let _changing = self.change();
-        self.pull(nic)
+        self.known_nic(nic)?;
+        self.pull(nic, true);
+        Ok(())
     }
 
-    fn pull(&self, nic: &str) -> Result<(), NetworkError> {
+    fn known_nic(&self, name: &str) -> Result<(), NetworkError> {
+        position(&self.ends(), name, true).map(drop).ok_or_else(|| NetworkError::NoNic(name.to_owned()))
+    }
+
+    /// Takes the cable away that the end has made.
+    fn pull(&self, name: &str, is_nic: bool) {
         let other = {
             let mut ends = self.ends();
-            let at = position(&ends, nic, true).ok_or_else(|| NetworkError::NoNic(nic.to_owned()))?;
-            ends[at].uses.take()
+            position(&ends, name, is_nic).and_then(|at| ends[at].uses.take())
         };
-        self.lay(nic, true);
+        self.lay(name, is_nic);
         if let Some(netdev) = other {
             self.lay(&netdev, false);
         }
-        Ok(())
     }
 
     /// Sets the link of a backend or, if none has this name, of a NIC. A link is up if both its ends say so; a
@@ -328,7 +355,7 @@ impl Network {
 
     /// Everything as it is now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.ends())
+        Snapshot::of(&self.ends(), self.0.hubs.snapshot())
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {
@@ -429,6 +456,26 @@ fn check_free(ends: &[End], netdev: &str) -> Result<(), NetworkError> {
         Some(user) => Err(NetworkError::InUse { id, by: ends[user].name.clone() }),
         None => Ok(()),
     }
+}
+
+/// Whether a port of hub `hub` may be joined with `used`: two hubs are joined by one way at most.
+fn check_hubs(ends: &[End], hub: u32, used: &str) -> Result<(), NetworkError> {
+    let hub_of = |at: usize| match &ends[at].what {
+        What::Netdev(backend) => backend.hub(),
+        What::Nic { .. } => None,
+    };
+    let Some(other) = position(ends, used, false).and_then(hub_of) else { return Ok(()) };
+    let joins: Vec<(u32, u32)> =
+        (0..ends.len()).filter_map(|at| Some((hub_of(at)?, hub_of(peer_of(ends, at)?)?))).collect();
+    let mut reached = vec![hub];
+    let mut next = 0;
+    while let Some(&from) = reached.get(next) {
+        let neighbours = joins.iter().filter(|(a, _)| *a == from).map(|(_, b)| *b);
+        let new: Vec<u32> = neighbours.filter(|to| !reached.contains(to)).collect();
+        reached.extend(new);
+        next += 1;
+    }
+    if reached.contains(&other) { Err(NetworkError::HubLoop(hub, other)) } else { Ok(()) }
 }
 
 /// `MODEL.N`, counting the NICs of this model.

@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use super::{End, What, peer_of};
 use crate::netdev::PortStats;
+use crate::netdev::hub::HubSnapshot;
 
 /// All ends, backends and NICs in the order in which they came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     /// What cables end in.
     pub ends: Vec<EndSnapshot>,
+    /// Hubs, by their numbers.
+    pub hubs: Vec<HubSnapshot>,
 }
 
 /// A backend or a NIC.
@@ -27,6 +30,8 @@ pub struct EndSnapshot {
     pub peer: Option<String>,
     /// Whether there is a cable and neither end has its link down.
     pub link_up: bool,
+    /// The hub that it is a port of.
+    pub hub: Option<u32>,
     /// Ids of the filters on it, nearest first.
     pub filters: Vec<String>,
     /// What passed; only backends count.
@@ -34,20 +39,22 @@ pub struct EndSnapshot {
 }
 
 impl Snapshot {
-    pub(super) fn of(ends: &[End]) -> Self {
-        Self { ends: (0..ends.len()).map(|at| end(ends, at)).collect() }
+    pub(super) fn of(ends: &[End], hubs: Vec<HubSnapshot>) -> Self {
+        Self { ends: (0..ends.len()).map(|at| end(ends, at)).collect(), hubs }
     }
 }
 
 fn end(ends: &[End], at: usize) -> EndSnapshot {
     let end = &ends[at];
     let peer = peer_of(ends, at).map(|peer| &ends[peer]);
-    let (kind, what, counters) = match &end.what {
+    let (kind, what, hub, counters) = match &end.what {
         What::Nic { model, mac } => {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            ("nic", format!("model={model},macaddr={mac}"), None)
+            ("nic", format!("model={model},macaddr={mac}"), None, None)
         }
-        What::Netdev(backend) => (backend.kind(), backend.describe(), Some(backend.counters().read())),
+        What::Netdev(backend) => {
+            (backend.kind(), backend.describe(), backend.hub(), Some(backend.counters().read()))
+        }
     };
     EndSnapshot {
         name: end.name.clone(),
@@ -55,6 +62,7 @@ fn end(ends: &[End], at: usize) -> EndSnapshot {
         what,
         peer: peer.map(|peer| peer.name.clone()),
         link_up: peer.is_some_and(|peer| [end, peer].iter().all(|end| end.link_up && end.what.own_link())),
+        hub,
         filters: end.side.filters.iter().map(|filter| filter.id().to_owned()).collect(),
         counters,
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
+use crate::cli::HubPortOptions;
 use crate::event::EventLoop;
 use crate::netdev::{Notices, PortCounters};
 use crate::netport::{Delivery, DropReason, Frame, Offloads, PeerSlot};
@@ -126,7 +127,7 @@ fn bench() -> Bench {
 impl Bench {
     fn backend(&self, id: &str) -> Arc<Port> {
         let port = port(id);
-        self.network.add_backend(port.clone());
+        self.network.add_backend(port.clone(), None).unwrap();
         port
     }
     fn try_nic(&self, id: Option<&str>, netdev: Option<&str>) -> Result<(String, Arc<Port>), NetworkError> {
@@ -281,4 +282,48 @@ fn the_end_of_the_network_lets_every_port_go() {
     b.network.insert_filter("n0", filter.clone(), &Place::Tail).unwrap();
     drop(b);
     assert_eq!((Arc::strong_count(&n0), Arc::strong_count(&nic), Arc::strong_count(&filter)), (1, 1, 1));
+}
+
+fn hub_port(id: &str, hubid: u32, netdev: Option<&str>) -> Netdev {
+    let options = HubPortOptions { hubid, netdev: netdev.map(str::to_owned), learning: None };
+    Netdev { id: id.into(), kind: NetdevKind::HubPort(options) }
+}
+
+#[test]
+fn hub_ports_join_backends_nics_and_other_hubs() {
+    let b = bench();
+    let (n0, n1) = (b.backend("n0"), b.backend("n1"));
+    let add = |id, hub, netdev| b.network.add_netdev(&hub_port(id, hub, netdev));
+    add("p0", 0, Some("n0")).unwrap();
+    add("p1", 0, None).unwrap();
+    add("x", 0, None).unwrap();
+    add("y", 1, Some("x")).unwrap();
+    add("p2", 1, Some("n1")).unwrap();
+    let (_, nic) = b.nic(None, Some("p1"));
+    assert_eq!((nic.send(1), n0.seen(), n1.seen(), nic.seen()), (Delivery::Taken, 1, 1, 0));
+    assert_eq!((n1.send(1), n0.seen(), n1.seen(), nic.seen()), (Delivery::Taken, 2, 1, 1));
+    let snapshot = b.network.snapshot();
+    assert_eq!(snapshot.hubs[0].ports, ["p0", "p1", "x"]);
+    assert_eq!(b.end("y", "hubport").hub, Some(1));
+    assert_eq!(b.end("x", "hubport").peer.as_deref(), Some("y"));
+
+    let says = |result: Result<(), NetworkError>| result.unwrap_err().to_string();
+    assert_eq!(says(b.network.remove_netdev("n0")), "the netdev 'n0' is in use by 'p0'");
+    assert_eq!(says(add("q", 0, Some("n0"))), "the netdev 'n0' is in use by 'p0'");
+    assert_eq!(says(add("q", 0, Some("nope"))), "there is no netdev 'nope'");
+    assert_eq!(says(add("p0", 0, None)), "the id 'p0' is taken");
+    add("z", 0, None).unwrap();
+    let loops = "joining hub 1 with hub 0 would make a loop, in which frames go round for ever";
+    assert_eq!(says(add("q", 1, Some("z"))), loops);
+    assert!(matches!(add("q", 0, Some("z")), Err(NetworkError::HubLoop(0, 0))));
+    add("w", 2, Some("z")).unwrap();
+    add("v", 2, None).unwrap();
+    assert!(matches!(add("q", 1, Some("v")), Err(NetworkError::HubLoop(1, 2))), "a ring of three");
+
+    b.network.remove_netdev("p0").unwrap();
+    assert_eq!(n0.send(1), Delivery::Dropped(DropReason::NoPeer));
+    b.network.remove_netdev("n0").unwrap();
+    b.network.remove_netdev("y").unwrap();
+    assert_eq!((nic.send(1), n1.seen()), (Delivery::Taken, 1), "hub 2 is still joined, hub 1 is not");
+    assert_eq!(b.network.snapshot().hubs.len(), 3);
 }

@@ -1,19 +1,16 @@
-//! What the options mean to each other: ids, connections, slots, addresses.
+//! What the options mean to each other: ids, slots, ports, addresses; `network` has the cables.
 //!
 //! Called by `options` when the command line is read to its end, since options come in any order. Pure.
 
-use std::net::Ipv4Addr;
+mod network;
+
 use std::path::PathBuf;
 
-use super::config::{
-    AddressChoice, Config, Device, E1000Options, IsaDebugExitOptions, Netdev, NetdevKind, PciAddress, Serial,
-    TapOptions,
-};
+use super::config::{Config, Device, E1000Options, IsaDebugExitOptions, PciAddress, Serial};
 use super::device::UNASSIGNED_MAC;
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
-use super::socket_options::{DgramOptions, SocketAddress, SocketOptions, StreamOptions};
-use super::suggest::did_you_mean;
+use super::net;
 use super::values::FREE_SLOTS;
 
 /// The first NIC's MAC unless the user gives one; the next ones count up (QEMU's rule).
@@ -22,14 +19,15 @@ const DEFAULT_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 /// Holds the options against each other and makes the configuration.
 pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     let kernel = kernel(&draft)?;
+    net::add_default(&mut draft)?;
+    net::expand(&mut draft);
     unique_ids(&draft.netdevs, "netdev", |netdev| Some(&netdev.id))?;
     unique_ids(&draft.devices, "device", Device::id)?;
-    distinct_taps(&draft.netdevs)?;
-    connections(&draft)?;
+    network::check(&draft)?;
     distinct_slots(&draft.devices)?;
     distinct_ports(&draft.devices)?;
     assign_macs(&mut draft.devices);
-    let warnings = doubts(&draft);
+    let warnings = net::legacy_remark(&draft).into_iter().chain(network::doubts(&draft)).collect();
     if draft.serials.is_empty() && !draft.nodefaults {
         draft.serials.push(Serial::Stdio);
     }
@@ -89,88 +87,6 @@ fn unique_ids<T>(items: &[Given<T>], what: &str, id: impl Fn(&T) -> Option<&str>
         },
         "give each its own",
     )
-}
-
-fn distinct_taps(netdevs: &[Given<Netdev>]) -> Result<(), CliError> {
-    let taps: Vec<Given<&TapOptions>> = netdevs
-        .iter()
-        .filter_map(|given| match &given.value.kind {
-            NetdevKind::Tap(tap) => Some(Given { echo: given.echo.clone(), value: tap }),
-            _ => None,
-        })
-        .collect();
-    no_two(
-        &taps,
-        |a, b| a.ifname.is_some() && a.ifname == b.ifname,
-        |_, first| format!("this interface is taken by '{}'", first.echo),
-        "give each netdev its own ifname",
-    )?;
-    no_two(
-        netdevs,
-        |a, b| inherited(&a.kind).is_some() && inherited(&a.kind) == inherited(&b.kind),
-        |_, first| format!("this fd is taken by '{}'", first.echo),
-        "hand over one descriptor for each netdev",
-    )?;
-    no_two(
-        &taps,
-        |a, b| address_of(a).is_some() && address_of(a) == address_of(b),
-        |_, first| format!("this address is taken by '{}'", first.echo),
-        "give each tap its own subnet, as in 10.0.2.2/24 and 10.0.3.2/24",
-    )
-}
-
-/// The descriptor that a backend takes over.
-fn inherited(kind: &NetdevKind) -> Option<i32> {
-    match kind {
-        NetdevKind::Tap(tap) => tap.fd,
-        NetdevKind::Stream(StreamOptions { addr: SocketAddress::Fd(fd), .. })
-        | NetdevKind::Dgram(DgramOptions::Fd(fd))
-        | NetdevKind::Socket(SocketOptions::Fd(fd)) => Some(*fd),
-        _ => None,
-    }
-}
-
-fn address_of(tap: &TapOptions) -> Option<Ipv4Addr> {
-    match tap.address {
-        AddressChoice::Ip4 { addr, .. } => Some(addr),
-        AddressChoice::Default | AddressChoice::None => None,
-    }
-}
-
-/// Every `netdev=` names a netdev that exists and that no other device uses.
-fn connections(draft: &Draft) -> Result<(), CliError> {
-    for given in &draft.devices {
-        if let Some(wanted) = netdev_of(&given.value)
-            && !draft.netdevs.iter().any(|netdev| netdev.value.id == wanted)
-        {
-            return Err(error(
-                given,
-                format!("there is no netdev {}", quoted(wanted)),
-                missing_netdev(wanted, &draft.netdevs),
-            ));
-        }
-    }
-    no_two(
-        &draft.devices,
-        |a, b| netdev_of(a).is_some() && netdev_of(a) == netdev_of(b),
-        |second, first| {
-            format!(
-                "the netdev {} is used by '{}'",
-                quoted(netdev_of(second).unwrap_or_default()),
-                first.echo
-            )
-        },
-        "give each NIC a -netdev of its own",
-    )
-}
-
-fn missing_netdev(wanted: &str, netdevs: &[Given<Netdev>]) -> String {
-    let ids: Vec<&str> = netdevs.iter().map(|given| given.value.id.as_str()).collect();
-    match ids.as_slice() {
-        [] => format!("add -netdev tap,id={wanted}"),
-        [only] => format!("did you mean '{only}'?"),
-        _ => did_you_mean(wanted, ids.iter().copied(), format!("there are {}", ids.join(", "))),
-    }
 }
 
 fn nic(device: &Device) -> Option<&E1000Options> {
@@ -242,25 +158,4 @@ fn assign_macs(devices: &mut [Given<Device>]) {
             taken.push(*mac);
         }
     }
-}
-
-/// What works but is probably not meant.
-fn doubts(draft: &Draft) -> Vec<String> {
-    let idle = draft.netdevs.iter().filter(|netdev| {
-        let id = Some(netdev.value.id.as_str());
-        !draft.devices.iter().any(|device| netdev_of(&device.value) == id)
-    });
-    let idle = idle.map(|netdev| {
-        let id = &netdev.value.id;
-        format!("{}: no device uses this netdev; add -device e1000,netdev={id}", netdev.echo)
-    });
-    let nics = || draft.devices.iter().filter_map(|given| nic(&given.value).map(|nic| (given, nic)));
-    let unplugged = nics().filter(|(_, nic)| nic.netdev.is_none()).map(|(given, _)| {
-        format!("{}: the NIC has no netdev, so its link stays without a peer; add netdev=ID", given.echo)
-    });
-    let clones =
-        nics().enumerate().filter(|(n, (_, nic))| nics().take(*n).any(|(_, other)| other.mac == nic.mac));
-    let clones =
-        clones.map(|(_, (given, _))| format!("{}: another NIC has the same MAC address", given.echo));
-    idle.chain(unplugged).chain(clones).collect()
 }
