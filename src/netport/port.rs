@@ -25,6 +25,8 @@ pub enum DropReason {
     Filtered,
     /// Longer or shorter than the receiver accepts.
     BadLength,
+    /// The receiver's FIFO was full.
+    Overrun,
     /// Metadata that contradicts the frame.
     BadMeta,
     /// The operating system refused it.

@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use super::Capability;
+use super::{Capability, Pme};
 use crate::bus::{Access, AccessError};
 
 /// The constant part of a type 0 header (PCI Local Bus 3.0, section 6.1).
@@ -104,6 +104,11 @@ pub trait Function: Debug + Send + Sync {
     /// The capability list, in its order.
     fn capabilities(&self) -> Vec<Capability> {
         Vec::new()
+    }
+
+    /// The device's power management events, if it has any: PMCSR shows them.
+    fn pme(&self) -> Option<&Pme> {
+        None
     }
 
     /// Whether Command bit 10 (INTx disable) and Status bit 3 (interrupt pending) exist: since PCI 2.3.

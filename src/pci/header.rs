@@ -93,11 +93,29 @@ impl Header {
         self.space.forbid(spec::COMMAND, &spec::COMMAND_INTX_DISABLE.to_le_bytes());
     }
 
-    /// Configuration read. `live_status` holds the Status bits that the function shows at this moment.
-    pub fn read(&self, offset: u16, width: Width, live_status: u16) -> u64 {
+    /// Configuration read. `live_status` and `live_pmcsr` hold the bits of Status and PMCSR that the function shows at
+    /// this moment.
+    pub fn read(&self, offset: u16, width: Width, live_status: u16, live_pmcsr: u16) -> u64 {
         let mut live = ConfigSpace::default();
         live.force(spec::STATUS, &live_status.to_le_bytes());
+        if let Some(at) = self.power_management {
+            live.force(at + spec::PMCSR, &live_pmcsr.to_le_bytes());
+        }
         self.space.read(offset, width) | live.read(offset, width)
+    }
+
+    /// The byte with PME_En and PME_Status, if a write of `value` at `offset` reaches it.
+    pub fn pme_byte(&self, offset: u16, width: Width, value: u64) -> Option<u8> {
+        let high_byte = u64::from(self.power_management? + spec::PMCSR) + 1;
+        let lane = high_byte.wrapping_sub(u64::from(offset));
+        (lane < width.bytes()).then(|| (value >> (8 * lane)) as u8)
+    }
+
+    /// PME_En and PME_Status belong to the device.
+    pub fn leave_pme_to_the_device(&mut self) {
+        if let Some(at) = self.power_management {
+            self.space.forbid(at + spec::PMCSR, &spec::PMCSR_PME_ENABLE.to_le_bytes());
+        }
     }
 
     /// Configuration write.

@@ -19,6 +19,7 @@ mod intx;
 mod isa_bridge;
 mod map;
 mod msi;
+mod pme;
 mod slot;
 pub mod spec;
 
@@ -36,4 +37,5 @@ pub use intx::IntxLine;
 pub use isa_bridge::IsaBridge;
 pub use map::{PciMap, Window};
 pub use msi::{Msi, MsiMessage};
+pub use pme::Pme;
 pub use slot::Wires;

@@ -55,6 +55,9 @@ impl Slot {
         if !function.has_intx_disable() {
             header.without_intx_disable();
         }
+        if function.pme().is_some() {
+            header.leave_pme_to_the_device();
+        }
         let state = Mutex::new(State { header, aborts_seen: wires.dma.aborts() });
         Ok(Self { number, function, wires, state })
     }
@@ -67,7 +70,11 @@ impl Slot {
         let aborted = self.wires.dma.aborts() != state.aborts_seen;
         let status = if pending { spec::STATUS_INTERRUPT } else { 0 }
             | if aborted { spec::STATUS_MASTER_ABORT } else { 0 };
-        state.header.read(offset, width, status)
+        let pmcsr = self.function.pme().map_or(0, |pme| {
+            let enabled = if pme.enabled() { spec::PMCSR_PME_ENABLE } else { 0 };
+            enabled | if pme.status() { spec::PMCSR_PME_STATUS } else { 0 }
+        });
+        state.header.read(offset, width, status, pmcsr)
     }
 
     /// Configuration write and everything that follows from it.
@@ -77,6 +84,14 @@ impl Slot {
             state.header.write(offset, width, value);
             if clears_master_abort(offset, width, value) {
                 state.aborts_seen = aborts;
+            }
+            if let Some(pme) = self.function.pme()
+                && let Some(byte) = state.header.pme_byte(offset, width, value)
+            {
+                pme.set_enabled(byte & (spec::PMCSR_PME_ENABLE >> 8) as u8 != 0);
+                if byte & (spec::PMCSR_PME_STATUS >> 8) as u8 != 0 {
+                    pme.clear();
+                }
             }
         });
     }

@@ -143,3 +143,34 @@ fn intx_disable_gates_the_line_and_a_strict_board_has_no_such_bit() {
     assert!(slot.line.level());
     assert_eq!(slot.config_read(0x06, Width::Word) & 8, 0);
 }
+
+#[test]
+fn pmcsr_and_wuc_show_the_same_pme_bits() {
+    use minivmm::nic::e1000::spec::wake;
+    const PMCSR: u16 = 0xe0;
+    let slot = Slot::new();
+    let wuc = || slot.nic.bar_read(0, reg::WUC.into(), &Access::plain(Width::Dword)).unwrap() as u32;
+    slot.config_write(PMCSR, Width::Word, 1 << 8);
+    assert_eq!(wuc(), wake::PME_EN);
+    slot.write(reg::WUC, 0);
+    assert_eq!(slot.config_read(PMCSR, Width::Word), 0);
+    slot.nic.pme().unwrap().set_status();
+    assert_eq!(slot.config_read(PMCSR, Width::Dword), 1 << 15);
+    assert_eq!(wuc(), wake::PME_STATUS);
+    slot.config_write(PMCSR, Width::Byte, 0);
+    assert_eq!(wuc(), wake::PME_STATUS, "a write of the other byte");
+    slot.config_write(PMCSR + 1, Width::Byte, 0x80);
+    assert_eq!(wuc(), 0);
+}
+
+#[test]
+fn intx_takes_over_when_msi_is_switched_off_under_a_pending_cause() {
+    let slot = Slot::new();
+    slot.config_write(0x04, Width::Word, 0x0006);
+    slot.config_write(0xf2, Width::Word, 1);
+    slot.write(reg::IMS, cause::RXT0);
+    slot.write(reg::ICS, cause::RXT0);
+    assert!(!slot.line.level());
+    slot.config_write(0xf2, Width::Word, 0);
+    assert!(slot.line.level());
+}

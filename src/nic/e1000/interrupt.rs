@@ -255,14 +255,14 @@ impl Interrupts {
         NEVER
     }
 
-    /// INTA# follows the level; MSI is one message for each rise of it.
+    /// INTA# follows the level, and the header keeps it in while MSI is enabled; MSI is one message for each rise.
     fn signal(&self, asserted: bool) {
-        match &self.msi {
-            Some(msi) if asserted && msi.enabled() => {
-                // Without bus mastering the message is lost, as on hardware.
-                let _ = msi.send();
-            }
-            _ => self.line.set_level(asserted),
+        self.line.set_level(asserted);
+        if let Some(msi) = &self.msi
+            && asserted
+        {
+            // Nothing while disabled; without bus mastering the message is lost, as on hardware.
+            let _ = msi.send();
         }
     }
 

@@ -52,6 +52,7 @@ impl Regs {
         if up != self.link_up || bounced {
             self.link_up = up;
             effects.raise |= cause::LSC;
+            self.wake_by_link();
             effects.link = Some(up);
             effects.tx_kick |= up;
             // Down as well: what waits for descriptors is to be dropped then.

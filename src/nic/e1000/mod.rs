@@ -27,12 +27,15 @@ pub mod eeprom;
 mod engine;
 mod flow_control;
 mod interrupt;
+pub mod led;
 mod link;
 mod moderation;
 mod phy;
 pub mod regs;
+mod rx_fifo;
 mod rx_filter;
 mod rx_offload;
+mod rx_place;
 mod rx_ring;
 pub mod spec;
 mod stats;
@@ -41,11 +44,12 @@ mod tx_context;
 mod tx_frame;
 mod tx_offload;
 mod tx_ring;
+mod wake;
 
 use crate::bus::{Access, AccessError};
 use crate::memory::DmaHandle;
-use crate::netport::{Delivery, Frame, FramePort, Offloads, PeerSlot};
-use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, PowerState};
+use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
+use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, Pme, PowerState};
 use crate::time::Clock;
 use eeprom::{Eeprom, Image};
 use engine::{Engine, Entered};
@@ -175,12 +179,21 @@ impl Config {
     }
 }
 
+/// A transmitted frame on its way back to the receiver.
+#[derive(Debug)]
+struct LoopedBack {
+    bytes: Vec<u8>,
+    /// What the driver put there for an FCS, if that is not the frame's.
+    fcs: Option<[u8; 4]>,
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct E1000 {
     model: Model,
     strict: bool,
     has_msi: bool,
+    pme: Pme,
     dma: DmaHandle,
     clock: Arc<dyn Clock>,
     regs: Mutex<Regs>,
@@ -189,7 +202,7 @@ pub struct E1000 {
     interrupts: Interrupts,
     /// Locked for each report, so that the store gets them in order.
     eeprom_store: Option<Mutex<Arc<dyn eeprom::Store>>>,
-    loopback: Mutex<VecDeque<Vec<u8>>>,
+    loopback: Mutex<VecDeque<LoopedBack>>,
     ioaddr: AtomicU32,
     port: PeerSlot,
 }
@@ -202,6 +215,7 @@ impl E1000 {
         let eeprom = Eeprom::new(image, model.eeprom_handshake());
         let mut regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
         regs.overflow = overflow;
+        let pme = regs.pme.clone();
         let has_msi = msi.is_some();
         let interrupts = Interrupts::new(line, msi, clock.clone());
         interrupts.watch(Watch::Link, regs.phy.deadline());
@@ -209,6 +223,7 @@ impl E1000 {
             model,
             strict,
             has_msi,
+            pme,
             dma,
             clock,
             regs: Mutex::new(regs),
@@ -236,6 +251,11 @@ impl E1000 {
     /// Whether STATUS.LU is set.
     pub fn link_is_up(&self) -> bool {
         self.regs().link_up
+    }
+
+    /// What the four LED pins show.
+    pub fn leds(&self) -> [led::Led; 4] {
+        self.regs().leds()
     }
 
     /// The machine's counters of this NIC, which the guest cannot clear.
@@ -274,6 +294,10 @@ impl E1000 {
         &self.port
     }
 
+    fn strict(&self) -> bool {
+        self.strict
+    }
+
     fn ioaddr(&self) -> &AtomicU32 {
         &self.ioaddr
     }
@@ -310,10 +334,8 @@ impl E1000 {
         {
             peer.peer_link(up);
         }
-        if let Some(frame) = effects.pause_frame
-            && self.port.send(&Frame::whole(&frame)) == Delivery::Taken
-        {
-            self.regs().pause_frame_sent();
+        if effects.send_pause {
+            self.send_owed_pause();
         }
         if effects.rx_wake {
             self.wake_receiver();
@@ -373,7 +395,10 @@ impl E1000 {
                     let effects = self.regs().time_passed();
                     self.perform(effects);
                 }
-                Watch::Pause => self.kick_transmitter(),
+                Watch::Pause => {
+                    self.send_owed_pause();
+                    self.kick_transmitter();
+                }
                 Watch::Work => {
                     let waited = std::mem::take(&mut self.regs().rx_waiting);
                     self.run_receiver(waited);
@@ -390,19 +415,36 @@ impl E1000 {
         }
     }
 
+    /// A PAUSE frame is owed, but not to be sent by whoever found that out.
+    fn pause_later(&self) {
+        self.interrupts.watch(Watch::Pause, Some(self.clock.now_ns()));
+    }
+
+    /// Sends the PAUSE frame that is owed. A peer that is full gets it when it is ready, unless another has become due.
+    fn send_owed_pause(&self) {
+        let Some((quanta, frame)) = self.regs().take_pause_owed() else { return };
+        match self.port.send(&Frame::whole(&frame)) {
+            Delivery::Taken => self.regs().pause_frame_sent(quanta),
+            Delivery::Full => {
+                self.regs().pause_owed.get_or_insert(quanta);
+            }
+            Delivery::Dropped(_) => {}
+        }
+    }
+
     /// Takes a transmitted frame into the loopback queue; `false` when that is full.
-    fn loop_back(&self, frame: &Frame<'_>) -> bool {
+    fn loop_back(&self, frame: &Frame<'_>, fcs: Option<[u8; 4]>) -> bool {
         let mut queue = self.lock_loopback();
         if queue.len() >= LOOPBACK_FRAMES {
             return false;
         }
         let mut bytes = Vec::with_capacity(frame.len());
         frame.copy_to(&mut bytes);
-        queue.push_back(bytes);
+        queue.push_back(LoopedBack { bytes, fcs });
         true
     }
 
-    fn next_looped_back(&self) -> Option<Vec<u8>> {
+    fn next_looped_back(&self) -> Option<LoopedBack> {
         self.lock_loopback().pop_front()
     }
 
@@ -413,7 +455,7 @@ impl E1000 {
         }
     }
 
-    fn lock_loopback(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+    fn lock_loopback(&self) -> MutexGuard<'_, VecDeque<LoopedBack>> {
         self.loopback.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -495,11 +537,16 @@ impl Function for E1000 {
     }
 
     fn power_state_changed(&self, state: PowerState) {
-        // Leaving D3hot is a device reset; in D3hot the header has shut every door already.
-        if state == PowerState::D0 {
-            let effects = self.regs().device_reset();
-            self.perform(effects);
-        }
+        // Leaving D3hot is a device reset; in D3hot the header has shut every door, and frames only wake.
+        let effects = match state {
+            PowerState::D0 => self.regs().wake_up(),
+            PowerState::D3hot => self.regs().fall_asleep(),
+        };
+        self.perform(effects);
+    }
+
+    fn pme(&self) -> Option<&Pme> {
+        Some(&self.pme)
     }
 
     fn bus_reset(&self) {
@@ -516,6 +563,9 @@ impl FramePort for E1000 {
         if knocked {
             self.finish_later();
         }
+        if delivery == Delivery::Dropped(DropReason::LinkDown) {
+            self.regs().wake_by(frame);
+        }
         if frame.head.get(12..14) == Some(&MAC_CONTROL) {
             // It may have paused the transmitter, or let it go.
             self.interrupts.watch(Watch::Pause, Some(self.clock.now_ns()));
@@ -529,6 +579,7 @@ impl FramePort for E1000 {
 
     fn peer_ready(&self) {
         self.look_at_deadlines();
+        self.send_owed_pause();
         self.kick_transmitter();
     }
 

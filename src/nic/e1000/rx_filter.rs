@@ -2,50 +2,120 @@
 //!
 //! Called under the register lock with the first bytes of a wire frame in private memory.
 
+use super::flow_control::Control;
 use super::regs::Regs;
-use super::spec::{FCS_LEN, MAX_LONG, MAX_STANDARD, rah, rctl, reg};
+use super::rx_offload::WireFrame;
+use super::spec::{FCS_LEN, MAX_LONG, MAX_STANDARD, MIN_FRAME, rah, rctl, reg, rxd};
 use super::stats::Cast;
 use crate::netport::checksum::load;
 
 /// What the filters made of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Wanted. `inexact`: only the multicast hash let it through, so that software has to look (PIF).
-    Wanted {
-        /// RX status PIF.
-        inexact: bool,
-    },
+    /// Wanted.
+    Wanted(Accepted),
     /// Not for us.
     Filtered,
-    /// Too long.
-    TooLong,
+    /// For us, but damaged or of a length that is not received.
+    Flawed(Flaw),
     /// A flow-control frame that ends here.
     FlowControl,
+}
+
+/// How a frame was accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Only the multicast hash let it through, so that software has to look (PIF).
+    pub inexact: bool,
+    /// What is wrong with it; RCTL.SBP let it through.
+    pub flaw: Option<Flaw>,
+    /// A MAC control frame that software wants to see: not a good packet to the statistics.
+    pub control: bool,
+}
+
+impl Accepted {
+    /// Whether it counts among the good packets.
+    pub fn is_good(&self) -> bool {
+        self.flaw.is_none() && !self.control
+    }
+}
+
+/// What can be wrong with a frame on the wire (13.7.1, 13.7.34 to 13.7.37).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// The FCS is not that of the frame.
+    Crc,
+    /// Shorter than the wire's shortest frame.
+    Undersize,
+    /// So, with a bad FCS.
+    Fragment,
+    /// Longer than RCTL.LPE allows.
+    Oversize,
+    /// So, with a bad FCS.
+    Jabber,
+}
+
+impl Flaw {
+    /// The flaw of a frame of `len` bytes without FCS.
+    fn of(len: usize, long_packets: bool, crc_is_bad: bool) -> Option<Self> {
+        let most = if long_packets { MAX_LONG } else { MAX_STANDARD };
+        match (len < MIN_FRAME, len + FCS_LEN > most, crc_is_bad) {
+            (true, _, false) => Some(Self::Undersize),
+            (true, _, true) => Some(Self::Fragment),
+            (_, true, false) => Some(Self::Oversize),
+            (_, true, true) => Some(Self::Jabber),
+            (false, false, true) => Some(Self::Crc),
+            (false, false, false) => None,
+        }
+    }
+
+    /// Its statistics register.
+    pub fn counter(self) -> u32 {
+        match self {
+            Self::Crc => reg::CRCERRS,
+            Self::Undersize => reg::RUC,
+            Self::Fragment => reg::RFC,
+            Self::Oversize => reg::ROC,
+            Self::Jabber => reg::RJC,
+        }
+    }
+
+    /// Its bits in the descriptor's errors.
+    pub fn errors(self) -> u8 {
+        match self {
+            Self::Crc | Self::Fragment | Self::Jabber => rxd::CE,
+            Self::Undersize | Self::Oversize => 0,
+        }
+    }
 }
 
 /// Offset of the EtherType, or of the VLAN tag.
 const ETHERTYPE: usize = 12;
 
 impl Regs {
-    /// Judges a wire frame of `len` bytes (without FCS, padded) that begins with `head`.
-    pub(super) fn judge(&mut self, head: &[u8], len: usize) -> Verdict {
+    /// Judges a frame, and says what it asks of flow control.
+    pub(super) fn judge(&self, frame: &WireFrame<'_>) -> (Verdict, Option<Control>) {
         let control = self.get(reg::RCTL);
-        if control & rctl::SBP == 0 {
-            let long = control & rctl::LPE != 0;
-            let limit = if long { MAX_LONG } else { MAX_STANDARD };
-            if len + FCS_LEN > limit {
-                self.count(reg::ROC, 1);
-                return Verdict::TooLong;
-            }
+        let long_packets = control & rctl::LPE != 0;
+        let flaw = Flaw::of(frame.len(), long_packets, frame.crc_is_bad());
+        let flow = if flaw.is_none() { self.flow_control(frame.head) } else { None };
+        if flow.is_some_and(|flow| flow.ends_here(control)) {
+            return (Verdict::FlowControl, flow);
         }
-        if let Some(verdict) = self.flow_control(control, head) {
-            return verdict;
+        let verdict = match self.judge_address(control, frame.head) {
+            Some(_) if !self.vlan_wanted(control, frame.head) => Verdict::Filtered,
+            Some(inexact) => self.judge_flaw(control, Accepted { inexact, flaw, control: flow.is_some() }),
+            None => Verdict::Filtered,
+        };
+        (verdict, flow)
+    }
+
+    /// Only frames that pass the address filters are counted as flawed.
+    fn judge_flaw(&self, control: u32, accepted: Accepted) -> Verdict {
+        match accepted.flaw {
+            Some(flaw) if control & rctl::SBP == 0 => Verdict::Flawed(flaw),
+            _ => Verdict::Wanted(accepted),
         }
-        let verdict = self.judge_address(control, head);
-        if verdict != Verdict::Filtered && !self.vlan_wanted(control, head) {
-            return Verdict::Filtered;
-        }
-        verdict
     }
 
     /// Whether the frame carries a VLAN tag as VET says; its tag control information then.
@@ -54,23 +124,23 @@ impl Regs {
         if tagged { load(head, ETHERTYPE + 2) } else { None }
     }
 
-    fn judge_address(&self, control: u32, head: &[u8]) -> Verdict {
-        let Some(address) = head.first_chunk::<6>() else { return Verdict::Filtered };
+    /// `None`: for somebody else; else whether only the hash let it through.
+    pub(super) fn judge_address(&self, control: u32, head: &[u8]) -> Option<bool> {
+        let address = head.first_chunk::<6>()?;
         let exact = match Cast::of(head) {
             Cast::Broadcast => control & rctl::BAM != 0 || control & rctl::MPE != 0,
             Cast::Multicast => control & rctl::MPE != 0,
             Cast::Unicast => control & rctl::UPE != 0,
         };
         if exact || self.is_station_address(address) {
-            Verdict::Wanted { inexact: false }
-        } else if self.hash_hit(control, address) {
-            Verdict::Wanted { inexact: true }
+            Some(false)
         } else {
-            Verdict::Filtered
+            self.hash_hit(control, address).then_some(true)
         }
     }
 
-    fn is_station_address(&self, address: &[u8; 6]) -> bool {
+    /// Whether it is one of RA0 to RA15.
+    pub(super) fn is_station_address(&self, address: &[u8; 6]) -> bool {
         let low = u32::from_le_bytes([address[0], address[1], address[2], address[3]]);
         let high = u32::from(u16::from_le_bytes([address[4], address[5]]));
         (0..16).any(|n| {

@@ -16,15 +16,35 @@ pub struct WireFrame<'a> {
     pub payload: &'a [u8],
     /// The sender vouches for the checksums, or we have just computed them.
     pub checksums_good: bool,
+    /// How it ends.
+    pub tail: Tail,
+}
+
+/// The end of a frame on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tail {
+    /// From a peer, whose MAC pads and computes the FCS.
+    #[default]
+    Finished,
+    /// As it was sent, with a good FCS.
+    Unpadded,
+    /// As it was sent, with whatever software put there for an FCS.
+    Own([u8; 4]),
 }
 
 /// Zeroes to pad with.
 static PADDING: [u8; MIN_FRAME] = [0; MIN_FRAME];
 
 impl<'a> WireFrame<'a> {
+    /// A finished frame in one piece.
+    pub fn whole(head: &'a [u8], checksums_good: bool) -> Self {
+        Self { head, payload: &[], checksums_good, tail: Tail::Finished }
+    }
+
     /// Length on the wire without FCS.
     pub fn len(&self) -> usize {
-        (self.head.len() + self.payload.len()).max(MIN_FRAME)
+        let bytes = self.head.len() + self.payload.len();
+        if self.tail == Tail::Finished { bytes.max(MIN_FRAME) } else { bytes }
     }
 
     /// The padding that brings the frame to the shortest length of the wire.
@@ -34,6 +54,18 @@ impl<'a> WireFrame<'a> {
 
     /// The frame check sequence as it stands on the wire.
     pub fn fcs(&self) -> [u8; 4] {
+        match self.tail {
+            Tail::Own(fcs) => fcs,
+            Tail::Finished | Tail::Unpadded => self.good_fcs(),
+        }
+    }
+
+    /// Whether the frame check sequence is not the frame's.
+    pub fn crc_is_bad(&self) -> bool {
+        matches!(self.tail, Tail::Own(fcs) if fcs != self.good_fcs())
+    }
+
+    fn good_fcs(&self) -> [u8; 4] {
         let mut crc = crc32fast::Hasher::new();
         crc.update(self.head);
         crc.update(self.payload);

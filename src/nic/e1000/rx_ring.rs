@@ -1,22 +1,21 @@
-//! The receive engine: descriptors, buffers, write-back (manual, sections 3.2.3 to 3.2.7).
+//! The receive engine: what arrives, what waits, and the ring's registers (manual, sections 3.2.3 to 3.2.7).
 //!
 //! Entered with the receive token by `deliver` (a frame from the peer), by RDT writes that end a wait, and by
-//! the loopback queue. A frame is placed whole or not at all: buffers first, then the descriptors, each with
-//! its status byte last. A frame that has to be cut is taken over and placed segment by segment, across as
-//! many RDT writes as that needs. Never calls the peer.
+//! the loopback queue. Without descriptors the peer is told to wait or, on a board that is to behave like a wire, frames
+//! go into the FIFO and are lost when that is full. A frame that has to be cut is taken over and placed segment by segment,
+//! across as many RDT writes as that needs. Never calls the peer.
 
-use std::sync::atomic::{Ordering, fence};
-
-use super::E1000;
 use super::engine::Round;
 use super::interrupt::Delay;
 use super::link::Path;
 use super::regs::Regs;
-use super::rx_filter::Verdict;
-use super::rx_offload::{WireFrame, packet_checksum, verify};
-use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, cause, ctrl, rctl, reg, rsrpd_size, rxcsum, rxd};
+use super::rx_fifo::{Fifo, Waiting};
+use super::rx_filter::{Accepted, Verdict};
+use super::rx_offload::{Tail, WireFrame};
+use super::rx_place::{Placed, Plan, place};
+use super::spec::{DESC_LEN, FCS_LEN, cause, ctrl, rctl, reg, rsrpd_size};
 use super::stats::{Cast, WireFrames};
-use crate::memory::DmaHandle;
+use super::{E1000, Overflow};
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, DropReason, Frame, MAX_FRAME, checksum};
 
@@ -26,6 +25,8 @@ const BUDGET: usize = 512;
 /// The engine's memory between entries.
 #[derive(Debug, Default)]
 pub struct RxEngine {
+    /// Accepted frames that wait for descriptors, on a board that does not let the peer wait.
+    fifo: Fifo,
     /// A frame that is being cut.
     uncut: Option<Uncut>,
     /// A private copy of a frame that came in pieces or needs finishing.
@@ -41,35 +42,6 @@ struct Uncut {
     frame: Vec<u8>,
     plan: SegmentPlan,
     next: usize,
-    source: Path,
-}
-
-/// What became of one wire frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Placed {
-    /// Stored.
-    Stored,
-    /// There are not enough descriptors; ask again when RDT moves.
-    NoRoom,
-    /// Gone.
-    Gone(DropReason),
-}
-
-/// Everything that placing one frame needs from the registers, read in one go.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    epoch: u64,
-    base: u64,
-    /// Descriptors of the ring; zero for the ring without length.
-    len: u32,
-    head: u32,
-    free: u32,
-    buffer_len: usize,
-    stored_len: usize,
-    vlan: Option<u16>,
-    keep_fcs: bool,
-    inexact: bool,
-    rxcsum: u32,
 }
 
 impl RxEngine {
@@ -80,35 +52,34 @@ impl RxEngine {
         }
         self.place_uncut(nic, &mut BUDGET.clone());
         if self.uncut.is_some() {
-            nic.regs().wait_for_room();
-            return Delivery::Full;
+            return nic.regs().wait_for_room();
         }
         if frame.meta.gso.is_some() {
             return self.take_over(nic, frame);
         }
         let placed = if frame.body.is_empty() && frame.meta.csum.is_none() {
-            let good = frame.meta.csum_valid;
-            let whole = WireFrame { head: frame.head, payload: &[], checksums_good: good };
-            place(nic, &mut self.filled, &whole, Path::Wire)
+            self.arrive(nic, &WireFrame::whole(frame.head, frame.meta.csum_valid), Path::Wire)
         } else {
-            self.place_finished(nic, frame)
+            self.arrive_finished(nic, frame)
         };
         match placed {
             Placed::Stored => Delivery::Taken,
-            Placed::NoRoom => Delivery::Full,
+            Placed::NoRoom(_) => nic.regs().wait_for_room(),
             Placed::Gone(why) => Delivery::Dropped(why),
         }
     }
 
-    /// Goes on with what waits: the frame that is being cut, then the loopback queue.
+    /// Goes on with what waits: the FIFO, the frame that is being cut, the loopback queue.
     pub fn run(&mut self, nic: &E1000) -> Round {
         let mut budget = BUDGET;
+        self.drain_fifo(nic, &mut budget);
         self.place_uncut(nic, &mut budget);
-        while let Some(frame) = nic.next_looped_back() {
-            let whole = WireFrame { head: &frame, payload: &[], checksums_good: false };
-            if place(nic, &mut self.filled, &whole, Path::Loopback) == Placed::NoRoom {
-                nic.regs().overrun();
-                nic.interrupts().raise(cause::RXO);
+        while let Some(looped) = nic.next_looped_back() {
+            let tail = looped.fcs.map_or(Tail::Unpadded, Tail::Own);
+            let frame = WireFrame { head: &looped.bytes, payload: &[], checksums_good: false, tail };
+            if let Placed::NoRoom(_) = self.arrive(nic, &frame, Path::Loopback) {
+                // Nobody holds it back.
+                lose(nic, &frame);
             }
             budget = budget.saturating_sub(1);
             if budget == 0 {
@@ -118,13 +89,78 @@ impl RxEngine {
         if budget == 0 { Round::More } else { Round::Settled }
     }
 
-    /// Forgets a frame that is being cut (reset, cable, receiver off).
+    /// Forgets what waits (reset, receiver off).
     pub fn forget(&mut self) {
         self.uncut = None;
+        self.fifo.clear();
+    }
+
+    /// One wire frame: into memory, or into the FIFO.
+    fn arrive(&mut self, nic: &E1000, frame: &WireFrame<'_>, source: Path) -> Placed {
+        if !self.fifo.is_empty() {
+            self.drain_fifo(nic, &mut BUDGET.clone());
+        }
+        let placed = if self.fifo.is_empty() {
+            place(nic, &mut self.filled, frame, source, None)
+        } else {
+            nic.regs().admit(frame, source).map_or_else(|gone| gone, Placed::NoRoom)
+        };
+        match placed {
+            Placed::NoRoom(accepted) if nic.regs().overflow == Overflow::Drop => {
+                self.queue(nic, frame, accepted)
+            }
+            placed => placed,
+        }
+    }
+
+    fn queue(&mut self, nic: &E1000, frame: &WireFrame<'_>, accepted: Accepted) -> Placed {
+        nic.regs().count_no_buffer(accepted);
+        if !self.fifo.push(frame, accepted, nic.regs().fifo_len()) {
+            // The peer may have sent on after its pause: ask again.
+            self.tell_fifo_level(nic);
+            lose(nic, frame);
+            return Placed::Gone(DropReason::Overrun);
+        }
+        // RDT ends the wait, although nobody outside waits.
+        nic.regs().rx_waiting = true;
+        self.tell_fifo_level(nic);
+        Placed::Stored
+    }
+
+    /// Places what waits in the FIFO, oldest first.
+    fn drain_fifo(&mut self, nic: &E1000, budget: &mut usize) {
+        if self.fifo.is_empty() {
+            return;
+        }
+        while let Some(Waiting { bytes, accepted, checksums_good, tail }) = self.fifo.first() {
+            if *budget == 0 {
+                nic.finish_later();
+                break;
+            }
+            *budget -= 1;
+            let frame = WireFrame { head: bytes, payload: &[], checksums_good: *checksums_good, tail: *tail };
+            if let Placed::NoRoom(_) = place(nic, &mut self.filled, &frame, Path::Wire, Some(*accepted)) {
+                nic.regs().rx_waiting = true;
+                break;
+            }
+            self.fifo.drop_first();
+        }
+        self.tell_fifo_level(nic);
+    }
+
+    fn tell_fifo_level(&self, nic: &E1000) {
+        let owed = {
+            let mut regs = nic.regs();
+            regs.set(reg::RDFPC, self.fifo.frames() as u32 & 0x1fff);
+            regs.fifo_holds(self.fifo.bytes())
+        };
+        if owed {
+            nic.pause_later();
+        }
     }
 
     /// Copies the frame and finishes its checksum before it is placed.
-    fn place_finished(&mut self, nic: &E1000, frame: &Frame<'_>) -> Placed {
+    fn arrive_finished(&mut self, nic: &E1000, frame: &Frame<'_>) -> Placed {
         self.scratch.clear();
         frame.copy_to(&mut self.scratch);
         if let Some(request) = frame.meta.csum {
@@ -138,15 +174,19 @@ impl RxEngine {
             insert(&mut self.scratch, start, usize::MAX, at);
         }
         let good = frame.meta.csum.is_some() || frame.meta.csum_valid;
-        let whole = WireFrame { head: &self.scratch, payload: &[], checksums_good: good };
-        place(nic, &mut self.filled, &whole, Path::Wire)
+        let scratch = std::mem::take(&mut self.scratch);
+        let placed = self.arrive(nic, &WireFrame::whole(&scratch, good), Path::Wire);
+        self.scratch = scratch;
+        placed
     }
 
     /// Takes a frame over that has to be cut, if its first segment can be placed.
     fn take_over(&mut self, nic: &E1000, frame: &Frame<'_>) -> Delivery {
-        match nic.regs().readiness() {
+        // Not in the scrutinee, where it would hold the lock for the whole match.
+        let readiness = nic.regs().readiness();
+        match readiness {
             Readiness::Off => return Delivery::Dropped(DropReason::LinkDown),
-            Readiness::NoRoom => return Delivery::Full,
+            Readiness::NoRoom => return nic.regs().wait_for_room(),
             Readiness::Room => {}
         }
         let mut bytes = std::mem::take(&mut self.scratch);
@@ -156,155 +196,44 @@ impl RxEngine {
             return Delivery::Dropped(DropReason::BadMeta);
         };
         nic.regs().counters.rx_gso_frames += 1;
-        self.uncut = Some(Uncut { frame: bytes, plan, next: 0, source: Path::Wire });
+        self.uncut = Some(Uncut { frame: bytes, plan, next: 0 });
         self.place_uncut(nic, &mut BUDGET.clone());
         Delivery::Taken
     }
 
     /// Places segments until the frame is done, room runs out or the budget does.
     fn place_uncut(&mut self, nic: &E1000, budget: &mut usize) {
-        let Some(uncut) = &mut self.uncut else { return };
+        let Some(mut uncut) = self.uncut.take() else { return };
+        let mut header = std::mem::take(&mut self.header);
         let count = uncut.plan.count(uncut.frame.len().saturating_sub(uncut.plan.header_len));
-        while uncut.next < count {
-            if *budget == 0 {
-                nic.finish_later();
-                return;
-            }
+        while uncut.next < count && *budget > 0 {
             *budget -= 1;
-            let payload = uncut.plan.cut(&uncut.frame, uncut.next, &mut self.header);
-            let segment = WireFrame { head: &self.header, payload, checksums_good: true };
-            match place(nic, &mut self.filled, &segment, uncut.source) {
-                Placed::NoRoom => return,
+            let payload = uncut.plan.cut(&uncut.frame, uncut.next, &mut header);
+            let segment = WireFrame { head: &header, payload, checksums_good: true, tail: Tail::Finished };
+            match self.arrive(nic, &segment, Path::Wire) {
+                Placed::NoRoom(_) => break,
                 // Receiver or link went off: so does the rest.
-                Placed::Gone(DropReason::LinkDown) => break,
+                Placed::Gone(DropReason::LinkDown) => uncut.next = count,
                 Placed::Stored | Placed::Gone(_) => uncut.next += 1,
             }
         }
-        self.scratch = self.uncut.take().map(|u| u.frame).unwrap_or_default();
-    }
-}
-
-/// Places one wire frame.
-fn place(nic: &E1000, filled: &mut Vec<(u64, u16)>, frame: &WireFrame<'_>, source: Path) -> Placed {
-    let plan = match nic.regs().admit(frame, source) {
-        Ok(plan) => plan,
-        Err(placed) => return placed,
-    };
-    let fcs = if plan.keep_fcs { frame.fcs() } else { [0; FCS_LEN] };
-    match scatter(nic.dma(), &plan, frame, &fcs, filled) {
-        Scattered::Done => {}
-        Scattered::TooFew => return nic.regs().no_room(&plan),
-        Scattered::Unreadable => {
-            nic.regs().wait_for_room();
-            return Placed::NoRoom;
+        self.header = header;
+        if uncut.next >= count {
+            self.scratch = uncut.frame;
+            return;
         }
-    }
-    write_back(nic.dma(), &plan, frame, fcs, filled);
-    let (delay, causes) = nic.regs().stored(&plan, frame, filled.len() as u32);
-    nic.interrupts().received(delay, causes);
-    Placed::Stored
-}
-
-/// How far [`scatter`] came. Unless it is done, no descriptor has been written.
-enum Scattered {
-    Done,
-    /// Null buffers took descriptors that the frame needed.
-    TooFew,
-    /// The ring cannot be read: bus mastering off, or not memory.
-    Unreadable,
-}
-
-/// Copies the frame into as many buffers as it takes.
-fn scatter(
-    dma: &DmaHandle,
-    plan: &Plan,
-    frame: &WireFrame<'_>,
-    fcs: &[u8; 4],
-    filled: &mut Vec<(u64, u16)>,
-) -> Scattered {
-    filled.clear();
-    let mut bytes = Pieces::of(plan, frame, fcs);
-    let mut index = plan.head;
-    let mut left = plan.stored_len;
-    while left > 0 {
-        if filled.len() as u32 >= plan.free {
-            return Scattered::TooFew;
+        if *budget == 0 {
+            nic.finish_later();
         }
-        let at = plan.base.wrapping_add(u64::from(index) * DESC_LEN);
-        let mut address = [0; 8];
-        if dma.read(at, &mut address).is_err() {
-            return Scattered::Unreadable;
-        }
-        let address = u64::from_le_bytes(address);
-        // A null address holds nothing; the frame goes on in the next descriptor.
-        let len = if address == 0 { 0 } else { left.min(plan.buffer_len) };
-        bytes.write(dma, address, len);
-        filled.push((at, len as u16));
-        left -= len;
-        index = if index + 1 >= plan.len { 0 } else { index + 1 };
-    }
-    Scattered::Done
-}
-
-/// The bytes to store, in order, in at most five pieces of private memory.
-struct Pieces<'a> {
-    pieces: [&'a [u8]; 5],
-    at: usize,
-}
-
-impl<'a> Pieces<'a> {
-    fn of(plan: &Plan, frame: &WireFrame<'a>, fcs: &'a [u8; 4]) -> Self {
-        let (addresses, rest) = match plan.vlan {
-            Some(_) => (&frame.head[..12], frame.head.get(16..).unwrap_or_default()),
-            None => (frame.head, &[][..]),
-        };
-        let fcs = if plan.keep_fcs { &fcs[..] } else { &[] };
-        Self { pieces: [addresses, rest, frame.payload, frame.padding(), fcs], at: 0 }
-    }
-
-    /// Writes the next `len` bytes at `address`. What does not reach memory is lost, as on the bus; the handle
-    /// counts the aborts.
-    fn write(&mut self, dma: &DmaHandle, mut address: u64, mut len: usize) {
-        while len > 0 && self.at < self.pieces.len() {
-            let piece = self.pieces[self.at];
-            let n = piece.len().min(len);
-            if n > 0 {
-                // A master abort is not reported to the driver by this part.
-                let _ = dma.write(address, &piece[..n]);
-            }
-            address = address.wrapping_add(n as u64);
-            len -= n;
-            self.pieces[self.at] = &piece[n..];
-            if n == piece.len() {
-                self.at += 1;
-            }
-        }
+        nic.regs().rx_waiting = true;
+        self.uncut = Some(uncut);
     }
 }
 
-/// Writes the descriptors back, each with DD last.
-fn write_back(dma: &DmaHandle, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], filled: &[(u64, u16)]) {
-    let verdicts = verify(frame, plan.rxcsum);
-    let start = (plan.rxcsum & rxcsum::PCSS_MASK) as usize;
-    let sum = packet_checksum(frame, start, plan.vlan.is_some(), plan.keep_fcs.then_some(fcs));
-    let last = filled.len().saturating_sub(1);
-    for (n, &(at, len)) in filled.iter().enumerate() {
-        let mut status = rxd::DD;
-        let mut body = [0; 8];
-        body[..2].copy_from_slice(&len.to_le_bytes());
-        if n == last {
-            status |= rxd::EOP | verdicts.status;
-            status |= if plan.vlan.is_some() { rxd::VP } else { 0 };
-            status |= if plan.inexact { rxd::PIF } else { 0 };
-            body[2..4].copy_from_slice(&sum.to_le_bytes());
-            body[5] = verdicts.errors;
-            body[6..].copy_from_slice(&plan.vlan.unwrap_or(0).to_le_bytes());
-        }
-        // Errors here mean that the ring is gone under our hands: nobody is left to tell.
-        let _ = dma.write(at + 8, &body);
-        fence(Ordering::Release);
-        let _ = dma.write(at + 12, &[status]);
-    }
+/// A frame met a full FIFO.
+fn lose(nic: &E1000, frame: &WireFrame<'_>) {
+    nic.regs().overrun(frame);
+    nic.interrupts().raise(cause::RXO);
 }
 
 /// Whether the receiver could take a frame now.
@@ -315,22 +244,22 @@ enum Readiness {
 }
 
 impl Regs {
-    /// Somebody was told `Full`: RDT, RCTL, reset and link changes wake it.
-    fn wait_for_room(&mut self) {
+    /// Tells somebody `Full`: RDT, RCTL, reset and link changes wake it.
+    fn wait_for_room(&mut self) -> Delivery {
         self.rx_waiting = true;
         self.counters.rx_full += 1;
+        Delivery::Full
     }
 
     fn hears(&self, source: Path) -> bool {
-        self.get(reg::RCTL) & rctl::EN != 0 && self.path() == source
+        self.get(reg::RCTL) & rctl::EN != 0 && self.path() == source && !self.asleep
     }
 
     fn readiness(&mut self) -> Readiness {
         if !self.hears(Path::Wire) {
             self.counters.rx_off += 1;
             Readiness::Off
-        } else if self.rx_free().0 == 0 {
-            self.wait_for_room();
+        } else if self.rx_free().0 == 0 && self.overflow == Overflow::Wait {
             Readiness::NoRoom
         } else {
             Readiness::Room
@@ -367,22 +296,38 @@ impl Regs {
         }
     }
 
-    /// Decides about one frame: how to store it, or why not.
-    fn admit(&mut self, frame: &WireFrame<'_>, source: Path) -> Result<Plan, Placed> {
+    /// What the filters say about one frame, and what it asks of flow control.
+    fn admit(&mut self, frame: &WireFrame<'_>, source: Path) -> Result<Accepted, Placed> {
         if !self.hears(source) {
             self.counters.rx_off += 1;
             return Err(Placed::Gone(DropReason::LinkDown));
         }
-        let frames = WireFrames { len: frame.len(), count: 1, cast: Cast::of(frame.head) };
-        let inexact = match self.judge(frame.head, frame.len()) {
-            Verdict::Wanted { inexact } => inexact,
-            Verdict::TooLong => return Err(self.filtered(frames, DropReason::BadLength)),
-            Verdict::Filtered | Verdict::FlowControl => {
-                return Err(self.filtered(frames, DropReason::Filtered));
+        let (verdict, flow) = self.judge(frame);
+        if let Some(flow) = flow {
+            self.heed(flow);
+        }
+        match verdict {
+            Verdict::Wanted(accepted) => Ok(accepted),
+            Verdict::Filtered | Verdict::FlowControl => Err(self.filtered(frame, DropReason::Filtered)),
+            Verdict::Flawed(flaw) => {
+                self.count(flaw.counter(), 1);
+                Err(self.filtered(frame, DropReason::BadLength))
             }
+        }
+    }
+
+    /// Decides about one frame: how to store it, or why not. `known`: what the filters have said before.
+    pub(super) fn plan(
+        &mut self,
+        frame: &WireFrame<'_>,
+        source: Path,
+        known: Option<Accepted>,
+    ) -> Result<Plan, Placed> {
+        let accepted = match known {
+            Some(accepted) => accepted,
+            None => self.admit(frame, source)?,
         };
-        let control = self.get(reg::RCTL);
-        let keep_fcs = control & rctl::SECRC == 0;
+        let keep_fcs = self.get(reg::RCTL) & rctl::SECRC == 0;
         let strip = self.get(reg::CTRL) & ctrl::VME != 0 && frame.head.len() >= 16;
         let vlan = if strip { self.vlan_tag(frame.head) } else { None };
         let stored_len =
@@ -398,45 +343,65 @@ impl Regs {
             stored_len,
             vlan,
             keep_fcs,
-            inexact,
+            accepted,
             rxcsum: self.get(reg::RXCSUM),
         };
         let needed = stored_len.div_ceil(plan.buffer_len) as u32;
-        if needed > free { Err(self.no_room_for(needed, most)) } else { Ok(plan) }
+        if needed > free { Err(self.no_room_for(frame, &plan, needed, most)) } else { Ok(plan) }
     }
 
-    fn filtered(&mut self, frames: WireFrames, why: DropReason) -> Placed {
-        self.count_arrived(frames);
+    fn filtered(&mut self, frame: &WireFrame<'_>, why: DropReason) -> Placed {
+        self.count_arrived(wire_frames(frame));
         self.counters.rx_filtered += 1;
         Placed::Gone(why)
     }
 
-    /// Not enough descriptors: the frame waits, unless no ring of this size could ever hold it.
-    fn no_room_for(&mut self, needed: u32, most: u32) -> Placed {
-        if needed > most && most > 0 {
-            self.count(reg::MPC, 1);
-            return Placed::Gone(DropReason::BadLength);
+    /// Not enough descriptors: the frame waits, unless no ring of this size could ever hold it. A MAC control frame
+    /// has done its work and does not come again.
+    fn no_room_for(&mut self, frame: &WireFrame<'_>, plan: &Plan, needed: u32, most: u32) -> Placed {
+        let never = needed > most && most > 0;
+        if never || plan.accepted.control {
+            self.overrun(frame);
+            return Placed::Gone(if never { DropReason::BadLength } else { DropReason::Overrun });
         }
-        self.wait_for_room();
-        Placed::NoRoom
+        Placed::NoRoom(plan.accepted)
     }
 
     /// The descriptors that were promised held too little.
-    fn no_room(&mut self, plan: &Plan) -> Placed {
+    pub(super) fn no_room(&mut self, frame: &WireFrame<'_>, plan: &Plan) -> Placed {
         let (_, most) = self.rx_free();
         let needed = if plan.free >= most { most + 1 } else { most };
-        self.no_room_for(needed, most)
+        self.no_room_for(frame, plan, needed, most)
     }
 
-    /// A looped-back frame met no descriptors: the FIFO overflows, since nobody holds it back.
-    fn overrun(&mut self) {
+    /// A frame is lost for want of descriptors. It counts as arrived (13.7.5).
+    fn overrun(&mut self, frame: &WireFrame<'_>) {
+        self.count_arrived(wire_frames(frame));
         self.count(reg::MPC, 1);
-        self.count(reg::RNBC, 1);
+        self.counters.rx_overrun += 1;
+    }
+
+    /// A frame came while there was no buffer for it (13.7.33).
+    fn count_no_buffer(&mut self, accepted: Accepted) {
+        if !accepted.control {
+            self.count(reg::RNBC, 1);
+        }
+    }
+
+    /// Bytes of the receive FIFO: what PBA gave it at the last reset.
+    fn fifo_len(&self) -> usize {
+        64usize.saturating_sub((self.get(reg::PBA) >> 16) as usize) * 1024
     }
 
     /// The frame is in memory and its descriptors are written: moves RDH, counts, says what to interrupt with.
-    fn stored(&mut self, plan: &Plan, frame: &WireFrame<'_>, used: u32) -> (Delay, u32) {
-        self.count_received(WireFrames { len: frame.len(), count: 1, cast: Cast::of(frame.head) });
+    pub(super) fn stored(&mut self, plan: &Plan, frame: &WireFrame<'_>, used: u32) -> (Delay, u32) {
+        let frames = wire_frames(frame);
+        self.count_arrived(frames);
+        if plan.accepted.is_good() {
+            self.count_good(frames);
+        } else if let Some(flaw) = plan.accepted.flaw {
+            self.count(flaw.counter(), 1);
+        }
         let mut causes = 0;
         if plan.len == 0 {
             causes |= cause::RXO;
@@ -458,4 +423,6 @@ impl Regs {
     }
 }
 
-const _: () = assert!(MIN_FRAME >= 16, "a padded frame holds a VLAN tag");
+fn wire_frames(frame: &WireFrame<'_>) -> WireFrames {
+    WireFrames { len: frame.len(), count: 1, cast: Cast::of(frame.head) }
+}

@@ -261,6 +261,28 @@ pub mod rah {
     pub const AS_MASK: u32 = 3 << 16;
 }
 
+/// Wake-up (13.6.1 to 13.6.3): bits of WUC, and of WUFC and WUS.
+pub mod wake {
+    #![allow(missing_docs, reason = "the manual's bit names")]
+    pub const APME: u32 = 1 << 0;
+    pub const PME_EN: u32 = 1 << 1;
+    pub const PME_STATUS: u32 = 1 << 2;
+    pub const APMPME: u32 = 1 << 3;
+
+    pub const LNKC: u32 = 1 << 0;
+    pub const MAG: u32 = 1 << 1;
+    pub const EX: u32 = 1 << 2;
+    pub const MC: u32 = 1 << 3;
+    pub const BC: u32 = 1 << 4;
+    pub const ARP: u32 = 1 << 5;
+    pub const IPV4: u32 = 1 << 6;
+    pub const IPV6: u32 = 1 << 7;
+    pub const FLX0: u32 = 1 << 16;
+
+    /// IPAV: the IPv6 address is valid.
+    pub const IPAV_V60: u32 = 1 << 16;
+}
+
 /// Receive descriptor (3.2.3).
 pub mod rxd {
     #![allow(missing_docs, reason = "the manual's bit names")]

@@ -15,18 +15,22 @@ pub struct Counters {
     pub tx_octets: u64,
     /// Frames handed to the peer uncut.
     pub tx_gso_frames: u64,
+    /// Frames that left with a bad FCS of the driver's own: nobody receives them.
+    pub tx_bad_fcs: u64,
     /// Packets given up: descriptors that made no frame, or memory that is not there.
     pub tx_errors: u64,
     /// Wire frames that arrived while the receiver was on.
     pub rx_frames: u64,
     /// Their octets.
     pub rx_octets: u64,
-    /// Of them, not wanted by any filter.
+    /// Of them, not wanted by any filter, or damaged.
     pub rx_filtered: u64,
     /// Frames that arrived uncut.
     pub rx_gso_frames: u64,
     /// Frames that arrived while receiver or link were off.
     pub rx_off: u64,
+    /// Frames lost because the receive FIFO was full.
+    pub rx_overrun: u64,
     /// Times that the peer was told to wait for receive descriptors.
     pub rx_full: u64,
 }
@@ -102,9 +106,8 @@ impl Regs {
         self.counters.rx_octets += frames.len as u64 * frames.count;
     }
 
-    /// Counts frames that were accepted and stored.
-    pub(super) fn count_received(&mut self, frames: WireFrames) {
-        self.count_arrived(frames);
+    /// Counts good frames that were accepted and stored.
+    pub(super) fn count_good(&mut self, frames: WireFrames) {
         self.count(reg::GPRC, frames.count);
         self.count(size_bin(reg::PRC64, frames.len), frames.count);
         self.count_octets(reg::GORCL, (frames.len + FCS_LEN) as u64 * frames.count);

@@ -153,12 +153,17 @@ impl Default for TestNic {
 impl TestNic {
     /// Puts a device on the bench: bus mastering on, joined to a recorder with endless room.
     pub fn new(config: Config) -> Self {
+        Self::with(|_| config)
+    }
+
+    /// So, with a configuration that needs to know the device's way to memory (for its MSI output).
+    pub fn with(config: impl FnOnce(&DmaHandle) -> Config) -> Self {
         let ram = GuestRam::new(&[(0, RAM_LEN)]).expect("bench RAM");
         let dma = DmaHandle::new(ram.clone(), None);
         dma.set_enabled(true);
         let line = IntxLine::new(IrqLine::detached());
         let clock = ManualClock::default();
-        let nic = E1000::new(config, dma.clone(), line.clone(), Arc::new(clock.clone()));
+        let nic = E1000::new(config(&dma), dma.clone(), line.clone(), Arc::new(clock.clone()));
         let peer = Arc::new(Recorder::default());
         peer.set_room(usize::MAX);
         let (a, b): (Arc<dyn FramePort>, Arc<dyn FramePort>) = (nic.clone(), peer.clone());

@@ -263,16 +263,15 @@ impl TxEngine {
         let Ok(mut gathered) = self.packet.gather(nic.dma(), head_len, buffer) else {
             return self.give_up(nic);
         };
-        if brings_fcs {
-            strip_fcs(&mut gathered.head);
-        }
+        // Only a strict board sends a bad FCS; elsewhere its driver forgot IFCS.
+        let own_fcs = if brings_fcs { strip_fcs(&mut gathered.head, nic.strict()) } else { None };
         let mut meta = FrameMeta::default();
         if passed.is_some() {
             meta = pass_checksums(&mut gathered.head, ip, l4);
         } else {
             finish_checksums(&mut gathered.head, ip, l4);
         }
-        if gathered.body.is_empty() {
+        if gathered.body.is_empty() && own_fcs.is_none() {
             pad(view, &mut gathered.head);
         }
         if let Some((ethertype, special)) = tag {
@@ -280,7 +279,10 @@ impl TxEngine {
             meta.csum = meta.csum.map(|c| crate::netport::CsumRequest { start: c.start + 4, ..c });
         }
         let frame = Frame { head: &gathered.head, body: &gathered.body, meta };
-        let pushed = self.offer(nic, view, &frame);
+        let pushed = match own_fcs {
+            Some(_) => self.offer_damaged(nic, view, &frame, own_fcs),
+            None => self.offer(nic, view, &frame),
+        };
         if pushed == Pushed::Done {
             self.note_sent(&gathered.head, frame.len(), 1);
         }
@@ -331,7 +333,7 @@ impl TxEngine {
     /// Offers a frame to whoever is at the other end; what it does not take now is kept.
     fn offer(&mut self, nic: &E1000, view: &View, frame: &Frame<'_>) -> Pushed {
         let refused = match view.path {
-            Path::Loopback => (!nic.loop_back(frame)).then_some(Pushed::Later),
+            Path::Loopback => (!nic.loop_back(frame, None)).then_some(Pushed::Later),
             Path::Wire | Path::Down => (nic.port().send(frame) == Delivery::Full).then_some(Pushed::Full),
         };
         let Some(refused) = refused else { return Pushed::Done };
@@ -339,6 +341,17 @@ impl TxEngine {
         frame.copy_to(&mut bytes);
         self.outgoing = Some(Outgoing::Frame { bytes, meta: frame.meta });
         refused
+    }
+
+    /// A frame with an FCS of the driver's own that is not the frame's: every MAC on the wire drops it.
+    fn offer_damaged(&mut self, nic: &E1000, view: &View, frame: &Frame<'_>, fcs: Option<[u8; 4]>) -> Pushed {
+        if view.path == Path::Loopback {
+            // A full queue loses it: nothing depends on a damaged frame.
+            nic.loop_back(frame, fcs);
+        } else {
+            nic.regs().counters.tx_bad_fcs += 1;
+        }
+        Pushed::Done
     }
 
     /// Goes on with what was kept.
@@ -460,13 +473,15 @@ fn pad(view: &View, frame: &mut Vec<u8>) {
     }
 }
 
-/// Takes the FCS off that a driver put there itself. A frame that ends with something else has none: its
-/// driver forgot IFCS, and works on emulators all the same.
-fn strip_fcs(frame: &mut Vec<u8>) {
-    let Some(len) = frame.len().checked_sub(FCS_LEN) else { return };
-    if crc32fast::hash(&frame[..len]).to_le_bytes() == frame[len..] {
-        frame.truncate(len);
+/// Takes the FCS off that a driver put there itself. A frame that ends with something else has none, since its driver
+/// forgot IFCS and works on emulators all the same; on a `strict` board its last bytes are a bad FCS, which is returned.
+fn strip_fcs(frame: &mut Vec<u8>, strict: bool) -> Option<[u8; FCS_LEN]> {
+    let (bytes, fcs) = frame.split_last_chunk::<FCS_LEN>()?;
+    let (fcs, good) = (*fcs, crc32fast::hash(bytes).to_le_bytes() == *fcs);
+    if good || strict {
+        frame.truncate(frame.len() - FCS_LEN);
     }
+    (!good && strict).then_some(fcs)
 }
 
 impl Regs {

@@ -10,9 +10,10 @@ pub mod table;
 
 use super::eeprom::{self, Eeprom};
 use super::phy::Phy;
-use super::spec::{MIN_FRAME, ctrl, ctrl_ext, mdic, rah, rctl, reg, tctl};
+use super::spec::{ctrl, ctrl_ext, mdic, rah, rctl, reg, tctl};
 use super::stats::Counters;
 use super::{Model, Overflow};
+use crate::pci::Pme;
 use crate::time::Clock;
 use table::{Class, DWORDS, Effect, Found, OnReset, TABLE};
 
@@ -35,8 +36,8 @@ pub struct Effects {
     pub stop_tx: bool,
     /// The receiver was switched off or reset: it must have stopped when the write returns.
     pub stop_rx: bool,
-    /// A PAUSE frame is to be sent (TCTL.SWXOFF).
-    pub pause_frame: Option<[u8; MIN_FRAME]>,
+    /// A PAUSE frame is owed.
+    pub send_pause: bool,
     /// The link went up or down.
     pub link: Option<bool>,
     /// The guest has programmed the EEPROM.
@@ -69,6 +70,14 @@ pub struct Regs {
     pub(super) rx_waiting: bool,
     /// A PAUSE frame holds the transmitter until then.
     pub(super) paused_until: u64,
+    /// The peer was asked to pause, and does until then.
+    pub(super) peer_paused_until: Option<u64>,
+    /// Quanta of a PAUSE frame that is to be sent.
+    pub(super) pause_owed: Option<u16>,
+    /// D3hot: frames are only looked at for a reason to wake.
+    pub(super) asleep: bool,
+    /// PME_En and PME_Status, which PMCSR shows too.
+    pub(super) pme: Pme,
     pub(super) counters: Counters,
     clock: Arc<dyn Clock>,
 }
@@ -97,6 +106,10 @@ impl Regs {
             zero_ring_doorbell: false,
             rx_waiting: false,
             paused_until: 0,
+            peer_paused_until: None,
+            pause_owed: None,
+            asleep: false,
+            pme: Pme::default(),
             counters: Counters::default(),
             clock,
         };
@@ -125,6 +138,7 @@ impl Regs {
         match found.row.effect {
             Effect::Status => self.status(),
             Effect::Eecd => self.eeprom.read_eecd(),
+            Effect::Wuc => self.read_wuc(),
             Effect::CounterLow => self.get(found.offset),
             Effect::CounterHigh => {
                 self.set(found.offset - 4, 0);
@@ -171,6 +185,7 @@ impl Regs {
                 self.zero_ring_doorbell = self.get(reg::TDLEN) == 0 && self.get(reg::TDT) != 0;
                 effects.tx_kick = true;
             }
+            Effect::Wuc => self.wuc_written(value),
             Effect::Tidv => effects.flush_tx_delay = value & 1 << 31 != 0,
             _ => {}
         }
@@ -203,6 +218,9 @@ impl Regs {
     /// RST#: everything, the PHY and the kept registers too. The EEPROM's contents stay.
     pub fn power_on_reset(&mut self) -> Effects {
         let now = self.now();
+        self.asleep = false;
+        self.pme.set_enabled(false);
+        self.pme.clear();
         self.phy.hard_reset(now);
         self.reset(true)
     }
@@ -230,6 +248,8 @@ impl Regs {
         self.resets += 1;
         self.zero_ring_doorbell = false;
         self.paused_until = 0;
+        self.peer_paused_until = None;
+        self.pause_owed = None;
         self.load_reset_values(power_on);
         // The pins fall, and that is when the chip programs.
         effects.eeprom_programmed = self.eeprom.take_programmed();
@@ -284,7 +304,8 @@ impl Regs {
         effects.stop_tx = old & tctl::EN != 0 && !on;
         effects.tx_kick = on;
         if on && value & tctl::SWXOFF != 0 {
-            effects.pause_frame = self.pause_frame();
+            self.pause_owed = Some(self.get(reg::FCTTV) as u16);
+            effects.send_pause = true;
         }
     }
 

@@ -1,0 +1,173 @@
+//! Placing one wire frame: descriptors read, buffers filled, write-back (manual, sections 3.2.3 to 3.2.5).
+//!
+//! Called by the receive engine, which holds the token. A frame is placed whole or not at all: buffers first, then the
+//! descriptors, each with its status byte last.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::E1000;
+use super::link::Path;
+use super::rx_filter::{Accepted, Flaw};
+use super::rx_offload::{WireFrame, packet_checksum, verify};
+use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, rxcsum, rxd};
+use crate::memory::DmaHandle;
+use crate::netport::DropReason;
+
+/// What became of one wire frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// Stored.
+    Stored,
+    /// There are not enough descriptors; ask again when RDT moves.
+    NoRoom(Accepted),
+    /// Gone.
+    Gone(DropReason),
+}
+
+/// Everything that placing one frame needs from the registers, read in one go.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "named after registers")]
+pub struct Plan {
+    pub epoch: u64,
+    pub base: u64,
+    /// Descriptors of the ring; zero for the ring without length.
+    pub len: u32,
+    pub head: u32,
+    pub free: u32,
+    pub buffer_len: usize,
+    pub stored_len: usize,
+    pub vlan: Option<u16>,
+    pub keep_fcs: bool,
+    pub accepted: Accepted,
+    pub rxcsum: u32,
+}
+
+/// Places one wire frame.
+/// `known`: what the filters said when it arrived; `filled` is room
+/// for the descriptors' notes.
+pub fn place(
+    nic: &E1000,
+    filled: &mut Vec<(u64, u16)>,
+    frame: &WireFrame<'_>,
+    source: Path,
+    known: Option<Accepted>,
+) -> Placed {
+    let plan = match nic.regs().plan(frame, source, known) {
+        Ok(plan) => plan,
+        Err(placed) => return placed,
+    };
+    let fcs = if plan.keep_fcs { frame.fcs() } else { [0; FCS_LEN] };
+    match scatter(nic.dma(), &plan, frame, &fcs, filled) {
+        Scattered::Done => {}
+        Scattered::TooFew => return nic.regs().no_room(frame, &plan),
+        Scattered::Unreadable => return Placed::NoRoom(plan.accepted),
+    }
+    write_back(nic.dma(), &plan, frame, fcs, filled);
+    let (delay, causes) = nic.regs().stored(&plan, frame, filled.len() as u32);
+    nic.interrupts().received(delay, causes);
+    Placed::Stored
+}
+
+/// How far [`scatter`] came. Unless it is done, no descriptor has been written.
+enum Scattered {
+    Done,
+    /// Null buffers took descriptors that the frame needed.
+    TooFew,
+    /// The ring cannot be read: bus mastering off, or not memory.
+    Unreadable,
+}
+
+/// Copies the frame into as many buffers as it takes.
+fn scatter(
+    dma: &DmaHandle,
+    plan: &Plan,
+    frame: &WireFrame<'_>,
+    fcs: &[u8; 4],
+    filled: &mut Vec<(u64, u16)>,
+) -> Scattered {
+    filled.clear();
+    let mut bytes = Pieces::of(plan, frame, fcs);
+    let mut index = plan.head;
+    let mut left = plan.stored_len;
+    while left > 0 {
+        if filled.len() as u32 >= plan.free {
+            return Scattered::TooFew;
+        }
+        let at = plan.base.wrapping_add(u64::from(index) * DESC_LEN);
+        let mut address = [0; 8];
+        if dma.read(at, &mut address).is_err() {
+            return Scattered::Unreadable;
+        }
+        let address = u64::from_le_bytes(address);
+        // A null address holds nothing; the frame goes on in the next descriptor.
+        let len = if address == 0 { 0 } else { left.min(plan.buffer_len) };
+        bytes.write(dma, address, len);
+        filled.push((at, len as u16));
+        left -= len;
+        index = if index + 1 >= plan.len { 0 } else { index + 1 };
+    }
+    Scattered::Done
+}
+
+/// The bytes to store, in order, in at most five pieces of private memory.
+struct Pieces<'a> {
+    pieces: [&'a [u8]; 5],
+    at: usize,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(plan: &Plan, frame: &WireFrame<'a>, fcs: &'a [u8; 4]) -> Self {
+        let (addresses, rest) = match plan.vlan {
+            Some(_) => (&frame.head[..12], frame.head.get(16..).unwrap_or_default()),
+            None => (frame.head, &[][..]),
+        };
+        let fcs = if plan.keep_fcs { &fcs[..] } else { &[] };
+        Self { pieces: [addresses, rest, frame.payload, frame.padding(), fcs], at: 0 }
+    }
+
+    /// Writes the next `len` bytes at `address`. What does not reach memory is lost, as on the bus; the handle
+    /// counts the aborts.
+    fn write(&mut self, dma: &DmaHandle, mut address: u64, mut len: usize) {
+        while len > 0 && self.at < self.pieces.len() {
+            let piece = self.pieces[self.at];
+            let n = piece.len().min(len);
+            if n > 0 {
+                // A master abort is not reported to the driver by this part.
+                let _ = dma.write(address, &piece[..n]);
+            }
+            address = address.wrapping_add(n as u64);
+            len -= n;
+            self.pieces[self.at] = &piece[n..];
+            if n == piece.len() {
+                self.at += 1;
+            }
+        }
+    }
+}
+
+/// Writes the descriptors back, each with DD last.
+fn write_back(dma: &DmaHandle, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], filled: &[(u64, u16)]) {
+    let verdicts = verify(frame, plan.rxcsum);
+    let start = (plan.rxcsum & rxcsum::PCSS_MASK) as usize;
+    let sum = packet_checksum(frame, start, plan.vlan.is_some(), plan.keep_fcs.then_some(fcs));
+    let last = filled.len().saturating_sub(1);
+    for (n, &(at, len)) in filled.iter().enumerate() {
+        let mut status = rxd::DD;
+        let mut body = [0; 8];
+        body[..2].copy_from_slice(&len.to_le_bytes());
+        if n == last {
+            status |= rxd::EOP | verdicts.status;
+            status |= if plan.vlan.is_some() { rxd::VP } else { 0 };
+            status |= if plan.accepted.inexact { rxd::PIF } else { 0 };
+            body[2..4].copy_from_slice(&sum.to_le_bytes());
+            body[5] = verdicts.errors | plan.accepted.flaw.map_or(0, Flaw::errors);
+            body[6..].copy_from_slice(&plan.vlan.unwrap_or(0).to_le_bytes());
+        }
+        // Errors here mean that the ring is gone under our hands: nobody is left to tell.
+        let _ = dma.write(at + 8, &body);
+        fence(Ordering::Release);
+        let _ = dma.write(at + 12, &[status]);
+    }
+}
+
+const _: () = assert!(MIN_FRAME >= 16, "a padded frame holds a VLAN tag");
