@@ -33,7 +33,6 @@ const REASONS: [(DropReason, &str); 7] = [
     (DropReason::LinkDown, "link-down"),
     (DropReason::Filtered, "filtered"),
     (DropReason::BadLength, "bad-length"),
-    (DropReason::Overrun, "overrun"),
     (DropReason::BadMeta, "bad-meta"),
     (DropReason::Backend, "backend"),
     (DropReason::NoPeer, "no-peer"),

@@ -25,8 +25,6 @@ pub enum DropReason {
     Filtered,
     /// Longer or shorter than the receiver accepts.
     BadLength,
-    /// The receiver's FIFO was full.
-    Overrun,
     /// Metadata that contradicts the frame.
     BadMeta,
     /// The operating system refused it.
