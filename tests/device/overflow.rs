@@ -127,7 +127,7 @@ fn pausing() -> TestNic {
         (reg::FCT, 0x8808),
         (reg::FCTTV, 100),
         (reg::FCRTH, 4 * TAKES as u32),
-        (reg::FCRTL, 1 << 31 | 2 * TAKES as u32),
+        (reg::FCRTL, (1 << 31) | (2 * TAKES as u32)),
     ] {
         bench.write(register, value);
     }
