@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""The sample driver guest/driver (minie1000) in a real guest: by MSI and by INTx, and what it says when it cannot."""
+import os
+import re
+
+import harness
+from harness import want
+
+ARGS = harness.arguments(__doc__)
+SLOW = 300
+DATA = os.urandom(1_000_000)
+vm = None
+
+
+def machine(*nic):
+    """A guest without the kernel's own e1000 driver, with the sample driver's module in it."""
+    from lib.vm import GUEST, Vm
+
+    net = ["-netdev", "tap,id=n0", "-device", ",".join(["e1000", "netdev=n0", *nic])]
+    archive = os.path.join(GUEST, "minie1000.cpio.gz")
+    options = [*harness.accel_options(ARGS), "-initrd", archive, "-append", "initcall_blacklist=e1000_init_module",
+               "-timeout", "1500"]
+    guest = Vm(options, net)
+    guest.agent(SLOW)
+    return guest
+
+
+def boot():
+    global vm
+    vm = machine()
+    want("eth0" not in vm.run("cat /proc/net/dev"), "there is an eth0 before a driver is loaded")
+
+
+def load(mode, guest=None):
+    (guest or vm).run(f"insmod /lib/modules/minie1000.ko irq={mode}", 60)
+    (guest or vm).run("net-up", 60)
+
+
+def unload():
+    vm.run("rmmod minie1000", 60)
+
+
+def interrupts(guest=None):
+    """The line of eth0 in /proc/interrupts, and its count."""
+    text = (guest or vm).run("cat /proc/interrupts")
+    line = next((x for x in text.splitlines() if x.rstrip().endswith("eth0")), "")
+    found = re.match(r"\s*\d+:\s+(\d+)", line)
+    want(found, f"eth0 has no interrupt: {text}")
+    return line, int(found.group(1))
+
+
+def traffic_by(controller, guest=None):
+    """Interrupts come from `controller`, are counted while traffic runs, and the driver took each of them."""
+    from lib import tcp
+
+    guest = guest or vm
+    line, before = interrupts(guest)
+    want(controller in line, f"not by {controller}: {line}")
+    guest.run("ping -c 20 -i 0.05 -W 5 10.0.2.2", 90)
+    _, after = interrupts(guest)
+    want(after >= before + 20, f"20 pings and {after - before} interrupts")
+    tcp.both_ways(guest, DATA)
+    guest.run("ping -c 1 -W 5 10.0.2.2", 90)
+    taken = int(re.search(r"interrupts: (\d+)", guest.run("ethtool -S eth0")).group(1))
+    _, count = interrupts(guest)
+    want(0 <= count - taken <= 2, f"the kernel counts {count} interrupts, the driver {taken}")
+
+
+def msi_interrupts_carry_ping_and_tcp():
+    load("msi")
+    want("by MSI" in vm.run("dmesg | grep minie1000"), "the driver did not say that it uses MSI")
+    traffic_by("PCI-MSI")
+
+
+def the_command_register_and_capability_are_as_for_msi():
+    # Bit 10 of Command is INTx disable; the MSI capability is 5, its enable bit the first of Message Control.
+    config = bytes.fromhex(vm.run("xxd -p /sys/class/net/eth0/device/config").replace("\n", ""))
+    at = config[0x34]
+    while config[at] != 5:
+        want(at, "no MSI capability")
+        at = config[at + 1]
+    want(config[at + 2] & 1 and config[5] & 4, f"MSI enable {config[at + 2] & 1}, Command {config[5]:02x}{config[4]:02x}")
+
+
+def statistics_equal_the_wire():
+    text = vm.run("ethtool -S eth0")
+    guest = {name: int(n) for name, n in re.findall(r"(\w+): (\d+)", text)}
+    port = vm.counters()["netdevs"][0]
+    want(guest["good_tx_packets"] == port["from_guest"]["wire_frames"], f"sent: {guest} and {port}")
+    want(guest["good_rx_packets"] == port["to_guest"]["wire_frames"], f"received: {guest} and {port}")
+
+
+def ethtool_reads_the_device():
+    text = vm.run("ethtool -i eth0; ethtool eth0; ethtool -g eth0; ethtool -e eth0 length 6; ethtool -r eth0", 60)
+    want("driver: minie1000" in text and "Speed: 1000Mb/s" in text and "Link detected: yes" in text, text)
+    want("52 54 00 12 34 56" in text, f"EEPROM does not hold the MAC: {text}")
+    vm.run("ping -c 1 -W 5 10.0.2.2", 60)
+
+
+def a_multicast_group_is_heard_after_it_was_joined():
+    from lib import frames
+
+    vm.run("ethtool -K eth0 rx off; ethtool -K eth0 rx on")
+    group = bytes.fromhex("3333ff00abcd")
+    frames.want_multicast(vm, group, False, "before it was joined")
+    vm.run("ip addr add fd00::ab:abcd/64 dev eth0")
+    group = bytes.fromhex("3333ffababcd")
+    frames.want_multicast(vm, group, True, "after it was joined")
+    vm.run("ip addr del fd00::ab:abcd/64 dev eth0")
+    frames.want_multicast(vm, group, False, "after it was left")
+
+
+def intx_interrupts_carry_ping_and_tcp():
+    unload()
+    load("intx")
+    traffic_by("IO-APIC")
+
+
+def it_loads_and_unloads_50_times():
+    unload()
+    vm.run("set -e; for i in $(seq 25); do for mode in msi intx; do insmod /lib/modules/minie1000.ko irq=$mode; "
+           "ip link set eth0 up; rmmod minie1000; done; done", 240)
+    load("msi")
+    traffic_by("PCI-MSI")
+
+
+def the_kernel_found_nothing_to_complain_about():
+    text = vm.run("dmesg --level=emerg,alert,crit,err,warn 2>/dev/null | grep -i -E 'minie1000|eth0|dma|irq' || true")
+    want(not text.strip(), text)
+
+
+def a_wrong_parameter_gets_one_line():
+    unload()
+    answer = vm.agent().run("insmod /lib/modules/minie1000.ko irq=fast; dmesg | tail -n 3", 60)
+    want("irq=fast: write auto, msi or intx" in answer["stdout"], str(answer))
+    vm.run("rmmod minie1000")
+
+
+def without_the_capability_auto_is_intx_and_msi_is_refused():
+    with machine("msi=off") as guest:
+        answer = guest.agent().run("insmod /lib/modules/minie1000.ko irq=msi; dmesg | tail -n 3; rmmod minie1000", 60)
+        want("no interrupt by irq=msi" in answer["stdout"], str(answer))
+        load("auto", guest)
+        traffic_by("IO-APIC", guest)
+
+
+if __name__ == "__main__":
+    try:
+        harness.main(__file__, [
+            boot, msi_interrupts_carry_ping_and_tcp, the_command_register_and_capability_are_as_for_msi,
+            statistics_equal_the_wire, ethtool_reads_the_device, a_multicast_group_is_heard_after_it_was_joined,
+            intx_interrupts_carry_ping_and_tcp, it_loads_and_unloads_50_times,
+            the_kernel_found_nothing_to_complain_about, a_wrong_parameter_gets_one_line,
+            without_the_capability_auto_is_intx_and_msi_is_refused,
+        ])
+    finally:
+        if vm:
+            vm.kill()
