@@ -99,9 +99,12 @@ class Vm:
     def agent(self, timeout=60):
         """The guest agent, once it is ready."""
         if self._agent is None:
+            end = time.monotonic() + timeout
             try:
-                self._agent = Agent.connect(self.agent_path, timeout)
-                self._agent.wait_ready(timeout)
+                while not os.path.exists(self.agent_path) and self.alive() and time.monotonic() < end:
+                    time.sleep(0.02)
+                self._agent = Agent.connect(self.agent_path, max(0.1, end - time.monotonic()) if self.alive() else 0)
+                self._agent.wait_ready(max(1, end - time.monotonic()))
             except (OSError, AgentGone, AgentTimeout) as error:
                 raise self.failure(f"the guest agent did not answer: {error}") from error
         return self._agent

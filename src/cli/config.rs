@@ -212,7 +212,7 @@ pub enum AddressChoice {
 /// `-device`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Device {
-    /// Intel 82540EM.
+    /// Intel 82540EM or a relative.
     E1000(E1000Options),
     /// QEMU's isa-debug-exit: a write of n ends the run with status 2n+1.
     IsaDebugExit(IsaDebugExitOptions),
@@ -228,9 +228,32 @@ impl Device {
     }
 }
 
-/// `-device e1000`.
+/// The members of the 8254x family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NicModel {
+    /// `e1000`, `e1000-82540em`.
+    I82540Em,
+    /// `e1000-82545em`.
+    I82545Em,
+    /// `e1000-82544gc`.
+    I82544Gc,
+}
+
+/// `overflow=`: what becomes of a frame for which the driver has given no descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NicOverflow {
+    /// Its sender waits.
+    #[default]
+    Wait,
+    /// It is lost once the receive FIFO is full, as on a wire.
+    Drop,
+}
+
+/// `-device e1000`, `-device e1000-82545em`, `-device e1000-82544gc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct E1000Options {
+    /// Which of them.
+    pub model: NicModel,
     /// `id=`.
     pub id: Option<String>,
     /// `netdev=`: the id of a netdev in [`Config::netdevs`], used by no other device. None: no cable.
@@ -238,10 +261,20 @@ pub struct E1000Options {
     /// `mac=`, or the default 52:54:00:12:34:56 with the last byte counted up past the MACs that are taken.
     /// Unicast, never zero.
     pub mac: [u8; 6],
+    /// Whether `mac` was asked for.
+    pub mac_given: bool,
     /// `addr=`. None: the machine picks a free slot.
     pub addr: Option<PciAddress>,
     /// `link-delay=`: time from the start of autonegotiation to link up; zero unless given.
     pub link_delay: Duration,
+    /// `msi=`: has an MSI capability.
+    pub msi: bool,
+    /// `strict=`: no allowances.
+    pub strict: bool,
+    /// `overflow=`.
+    pub overflow: NicOverflow,
+    /// `eeprom=`: the file that keeps its EEPROM; no other NIC's.
+    pub eeprom: Option<PathBuf>,
 }
 
 /// `addr=SLOT[.FUNCTION]` on PCI bus 0.

@@ -3,12 +3,11 @@
 //! Called by `options`. A model is a row of [`MODELS`]; QEMU's models that a user may try are rows of
 //! [`ABSENT`]. Pure. References between devices and netdevs are resolved later, in `check`.
 
-use std::time::Duration;
-
-use super::config::{Device, E1000Options, IsaDebugExitOptions};
+use super::config::{Device, IsaDebugExitOptions};
 use super::error::{CliError, Context, Wrong, quoted};
 use super::keyval::{self, Absent, Fields, Key, Kind, Pair, Schema};
 use super::netdev::pairs;
+use super::nic;
 use super::suggest::did_you_mean;
 use super::values;
 
@@ -31,22 +30,30 @@ pub(super) enum Request {
     ListKeys(&'static Model),
 }
 
-/// Stands in [`E1000Options::mac`] until `check` has given the NIC its address; no NIC can ask for it.
-pub(super) const UNASSIGNED_MAC: [u8; 6] = [0; 6];
-
 pub(super) static MODELS: &[Model] = &[
     Model {
         name: "e1000",
         aliases: &["e1000-82540em"],
         bus: "PCI",
         text: "Intel 82540EM gigabit Ethernet",
-        schema: Schema {
-            what: "-device e1000",
-            keys: E1000_KEYS,
-            absent: E1000_ABSENT,
-            help: "-device e1000,help",
-        },
-        build: e1000,
+        schema: nic::schema("-device e1000", "-device e1000,help"),
+        build: nic::i82540em,
+    },
+    Model {
+        name: "e1000-82544gc",
+        aliases: &[],
+        bus: "PCI",
+        text: "Intel 82544GC gigabit Ethernet",
+        schema: nic::schema("-device e1000-82544gc", "-device e1000-82544gc,help"),
+        build: nic::i82544gc,
+    },
+    Model {
+        name: "e1000-82545em",
+        aliases: &[],
+        bus: "PCI",
+        text: "Intel 82545EM gigabit Ethernet",
+        schema: nic::schema("-device e1000-82545em", "-device e1000-82545em,help"),
+        build: nic::i82545em,
     },
     Model {
         name: "isa-debug-exit",
@@ -63,54 +70,7 @@ pub(super) static MODELS: &[Model] = &[
     },
 ];
 
-const ID: Key = Key { name: "id", kind: Kind::Str, default: "", text: "name of the device" };
-
-const E1000_KEYS: &[Key] = &[
-    Key {
-        name: "addr",
-        kind: Kind::Str,
-        default: "the first free slot",
-        text: "PCI slot, hexadecimal, 1 to 1e",
-    },
-    ID,
-    Key {
-        name: "link-delay",
-        kind: Kind::Str,
-        default: "0",
-        text: "time from autonegotiation to link up, in ms (real parts: about 2000)",
-    },
-    Key {
-        name: "mac",
-        kind: Kind::Str,
-        default: "52:54:00:12:34:56, counting up",
-        text: "address in the EEPROM",
-    },
-    Key { name: "netdev", kind: Kind::Str, default: "", text: "id of the -netdev it is connected to" },
-];
-
-const NO_ROM: &str = "leave it out (there is no firmware that would run an option ROM)";
-const ALWAYS_ON: &str = "leave it out (it is always on)";
-const E1000_ABSENT: &[Absent] = &[
-    Absent { name: "autonegotiation", accepts: Some("on"), instead: ALWAYS_ON },
-    Absent { name: "mitigation", accepts: Some("on"), instead: "leave it out (the guest's ITR decides)" },
-    Absent { name: "extra_mac_registers", accepts: Some("on"), instead: ALWAYS_ON },
-    Absent { name: "init-vet", accepts: Some("on"), instead: ALWAYS_ON },
-    Absent { name: "migrate_tso_props", accepts: Some("on"), instead: "leave it out" },
-    Absent { name: "bootindex", accepts: None, instead: "leave it out (the kernel comes by -kernel)" },
-    Absent { name: "romfile", accepts: Some(""), instead: NO_ROM },
-    Absent { name: "rombar", accepts: Some("0"), instead: NO_ROM },
-    Absent { name: "romsize", accepts: None, instead: NO_ROM },
-    Absent { name: "bus", accepts: Some("pci.0"), instead: "leave it out (there is one PCI bus)" },
-    Absent {
-        name: "multifunction",
-        accepts: Some("off"),
-        instead: "leave it out (every device has one function)",
-    },
-    Absent { name: "acpi-index", accepts: Some("0"), instead: "leave it out" },
-    Absent { name: "failover_pair_id", accepts: None, instead: "leave it out" },
-    Absent { name: "vlan", accepts: None, instead: "connect it by netdev=ID" },
-    Absent { name: "macaddr", accepts: None, instead: "write mac=" },
-];
+pub(super) const ID: Key = Key { name: "id", kind: Kind::Str, default: "", text: "name of the device" };
 
 const ISA_DEBUG_EXIT_KEYS: &[Key] = &[
     ID,
@@ -122,8 +82,6 @@ const NIC_IS_E1000: &str = "the NIC here is e1000";
 /// QEMU's models that are not here.
 const ABSENT: &[Absent] = &[
     Absent { name: "e1000e", accepts: None, instead: NIC_IS_E1000 },
-    Absent { name: "e1000-82544gc", accepts: None, instead: NIC_IS_E1000 },
-    Absent { name: "e1000-82545em", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "igb", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "rtl8139", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "ne2k_pci", accepts: None, instead: NIC_IS_E1000 },
@@ -185,28 +143,6 @@ fn unknown_model(name: &str) -> Wrong {
         format!("{} is not a device", quoted(name)),
         did_you_mean(name, names, "-device help lists what there is"),
     )
-}
-
-fn e1000(fields: &Fields<'_>) -> Result<Device, CliError> {
-    Ok(Device::E1000(E1000Options {
-        id: fields.get("id", values::identifier)?,
-        netdev: fields.get("netdev", values::identifier)?,
-        mac: fields.get("mac", values::mac)?.unwrap_or(UNASSIGNED_MAC),
-        addr: fields.get("addr", values::pci_address)?,
-        link_delay: fields.get("link-delay", link_delay)?.unwrap_or_default(),
-    }))
-}
-
-fn link_delay(text: &str) -> Result<Duration, Wrong> {
-    const MOST: Duration = Duration::from_secs(60);
-    let delay = values::duration(text, Duration::from_millis(1))?;
-    if delay > MOST {
-        return Err(Wrong::new(
-            format!("{} is longer than any link takes", quoted(text)),
-            "a number counts milliseconds, at most 60000",
-        ));
-    }
-    Ok(delay)
 }
 
 fn isa_debug_exit(fields: &Fields<'_>) -> Result<Device, CliError> {

@@ -3,7 +3,7 @@
 //! Called by `main` only. Pure: opens nothing, prints nothing, ends nothing; whatever is to be shown comes back
 //! as text. The grammar is QEMU's; where it differs, `docs/qemu-compat.md` says so.
 //!
-//! `options` holds the table of options and walks the words along it; `netdev`, `device`, `serial` and `machine`
+//! `options` holds the table of options and walks the words along it; `netdev`, `device`, `nic`, `serial` and `machine`
 //! read the values with the help of `keyval` (lists) and `values` (single values); `check` holds the options
 //! against each other at the end; `absent` knows what QEMU has and we have not; `help` prints all those tables.
 
@@ -18,6 +18,7 @@ mod keyval;
 mod machine;
 mod net;
 mod netdev;
+mod nic;
 mod options;
 mod serial;
 mod socket_options;
@@ -29,8 +30,8 @@ use std::ffi::OsString;
 pub use config::{
     AccelChoice, AddressChoice, BridgeHelper, Command, Config, CpuModel, DEFAULT_MEMORY, Device,
     E1000Options, FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS,
-    MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial,
-    TapOptions,
+    MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, Netdev, NetdevKind, NicModel, NicOverflow,
+    PciAddress, ScriptChoice, Serial, TapOptions,
 };
 pub use error::CliError;
 pub use socket_options::{

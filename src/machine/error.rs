@@ -1,5 +1,6 @@
 //! Why a machine could not be set up: one line for the user, exit status 1.
 
+use super::eeprom_file::EepromError;
 use crate::accel::AccelError;
 use crate::boot::BootError;
 use crate::bus::BusError;
@@ -46,6 +47,9 @@ pub enum SetupError {
     /// More devices than slots.
     #[error("all PCI slots are taken: remove a -device")]
     NoSlot,
+    /// `eeprom=`.
+    #[error("-device: {0}")]
+    Eeprom(#[from] EepromError),
     /// A file of the user's.
     #[error("{option} {path}: {source}")]
     File {

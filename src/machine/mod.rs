@@ -5,6 +5,7 @@
 
 mod accel_choice;
 pub mod board;
+pub mod eeprom_file;
 pub mod error;
 pub mod exit_code;
 pub mod exits;
@@ -87,7 +88,7 @@ impl Machine {
         };
         let mut board = Board::new(around, files)?;
         serial::add(&config.serials, &mut board, &around, &life, &notices)?;
-        let nics = add_devices(&config.devices, &board, &around, &vm, &network)?;
+        let nics = add_devices(&config.devices, &board, &around, &vm, &network, &notices)?;
         board.pci.program_bars()?;
         let tables = table_config(&config, &board);
         let bus: Arc<Buses> = Arc::new(buses);
@@ -188,6 +189,7 @@ fn add_devices(
     around: &Surroundings<'_>,
     vm: &Arc<dyn Vm>,
     network: &Network,
+    notices: &Notices,
 ) -> Result<Vec<Nic>, SetupError> {
     let mut taken: Vec<u8> = pc::RESERVED_SLOTS.to_vec();
     let addressed = devices.iter().filter_map(|device| match device {
@@ -203,7 +205,7 @@ fn add_devices(
                 let free = || (1..pc::ISA_BRIDGE_SLOT).find(|slot| !taken.contains(slot));
                 let slot = options.addr.map(|a| a.slot).or_else(free).ok_or(SetupError::NoSlot)?;
                 taken.push(slot);
-                nics.push(Nic::new(options, slot, around, board, vm.clone(), network)?);
+                nics.push(Nic::new(options, slot, around, board, vm.clone(), network, notices)?);
             }
         }
     }

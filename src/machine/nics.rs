@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use super::board::{Board, Surroundings};
+use super::eeprom_file::EepromFile;
 use super::error::SetupError;
 use super::pc;
-use crate::cli::E1000Options;
+use crate::cli::{E1000Options, NicModel, NicOverflow};
 use crate::event::HostTimer;
 use crate::irq::MsiSink;
 use crate::memory::DmaHandle;
 use crate::netdev::{Network, NicEnd};
-use crate::nic::e1000::{self, E1000};
+use crate::nic::e1000::eeprom::{Image, Store};
+use crate::nic::e1000::{self, E1000, Model, Overflow};
 use crate::pci::{IntxLine, Msi, Wires};
+use crate::sys::Notices;
 
 /// One NIC and its place in the network.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl Nic {
     /// Puts a NIC on the bus and plugs its cable in.
     ///
     /// # Errors
-    /// [`SetupError`] when the slot or the netdev is taken or the host gives no timer.
+    /// [`SetupError`] when the slot or the netdev is taken, the EEPROM's file is of no use or the host gives no timer.
     pub fn new(
         options: &E1000Options,
         slot: u8,
@@ -34,14 +37,14 @@ impl Nic {
         board: &Board,
         messages: Arc<dyn MsiSink>,
         network: &Network,
+        notices: &Notices,
     ) -> Result<Self, SetupError> {
         let dma = DmaHandle::new(around.ram.clone(), Some(messages));
         let intx = IntxLine::new(around.inputs.line(pc::intx_gsi(slot, 1)));
-        let msi = Msi::new(dma.clone());
+        let msi = options.msi.then(|| Msi::new(dma.clone()));
         let timer = HostTimer::new(around.events, around.clock)?;
-        let link_delay_ns = u64::try_from(options.link_delay.as_nanos()).unwrap_or(u64::MAX);
-        let config =
-            e1000::Config { link_delay_ns, msi: Some(msi.clone()), ..e1000::Config::new(options.mac) };
+        let config = config(options, msi.clone(), notices)?;
+        let mac = config.eeprom.as_ref().map_or(options.mac, Image::mac);
         let device = E1000::new(config, dma.clone(), intx.clone(), timer.clone());
         let target = Arc::downgrade(&device);
         timer.on_wake(move || {
@@ -49,14 +52,38 @@ impl Nic {
                 device.time_passed();
             }
         });
-        board.pci.add(slot, device.clone(), Wires { dma, intx: Some(intx), msi: Some(msi) })?;
+        board.pci.add(slot, device.clone(), Wires { dma, intx: Some(intx), msi })?;
         let name = network.add_nic(NicEnd {
             id: options.id.clone(),
-            model: "e1000",
-            mac: options.mac,
+            model: device.model().name(),
+            mac,
             port: device.clone(),
             netdev: options.netdev.clone(),
         })?;
         Ok(Self { device, name })
     }
+}
+
+/// The board that `options` describes; its EEPROM's file is opened, and made if there is none.
+fn config(options: &E1000Options, msi: Option<Msi>, notices: &Notices) -> Result<e1000::Config, SetupError> {
+    let model = match options.model {
+        NicModel::I82540Em => Model::I82540Em,
+        NicModel::I82545Em => Model::I82545Em,
+        NicModel::I82544Gc => Model::I82544Gc,
+    };
+    let overflow = match options.overflow {
+        NicOverflow::Wait => Overflow::Wait,
+        NicOverflow::Drop => Overflow::Drop,
+    };
+    let (mut eeprom, mut eeprom_store) = (None, None);
+    if let Some(path) = &options.eeprom {
+        let wanted = options.mac_given.then_some(options.mac);
+        let (image, file) = EepromFile::open(path, || Image::fresh(model, options.mac), wanted, notices)?;
+        eeprom = Some(image);
+        eeprom_store = Some(Arc::new(file) as Arc<dyn Store>);
+    }
+    let link_delay_ns = u64::try_from(options.link_delay.as_nanos()).unwrap_or(u64::MAX);
+    let strict = options.strict;
+    let base = e1000::Config::new(options.mac);
+    Ok(e1000::Config { model, link_delay_ns, strict, overflow, eeprom, eeprom_store, msi, ..base })
 }

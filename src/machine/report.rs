@@ -3,7 +3,7 @@
 //! Written at the end, and at any moment on SIGUSR1 (`reason` is then `running`). Each time a new file replaces
 //! the old one whole, so a reader never sees half of it.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::exit_code::EndReason;
 use super::nics::Nic;
 use crate::netdev::{Backend, DirectionStats, Network};
-use crate::sys::Notices;
+use crate::sys::{Notices, files};
 
 /// The object.
 #[derive(Debug, Serialize)]
@@ -136,14 +136,7 @@ impl Reporter {
 
 /// Replaces `path` by `report`.
 fn write(path: &Path, report: &Report<'_>) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let mut text = serde_json::to_vec_pretty(report)?;
     text.push(b'\n');
-    let written = std::fs::File::create(&temporary).and_then(|mut file| file.write_all(&text));
-    written.and_then(|()| std::fs::rename(&temporary, path)).inspect_err(|_| {
-        // The first error is the one to tell; the leftover may not even exist.
-        std::fs::remove_file(&temporary).unwrap_or_default();
-    })
+    files::replace(path, &text)
 }

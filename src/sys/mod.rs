@@ -1,6 +1,7 @@
 //! The host's operating system, as far as a user meets it: terminal, signals, and the files behind serial lines.
 
 pub mod chardev;
+pub mod files;
 pub mod inherit;
 mod notices;
 pub mod signals;

@@ -68,6 +68,22 @@ const BROKEN: &[(&str, &[&str])] = &[
     ),
     ("-device e1000,link-delay=soon", &["link-delay: 'soon' is not a time"]),
     ("-device e1000,link-delay=2h", &["'2h' is longer than any link takes"]),
+    ("-device e1000-82543gc", &["'e1000-82543gc' is not a device; did you mean 'e1000-82544gc'?"]),
+    (
+        "-device e1000-82545em,foo=1",
+        &["-device e1000-82545em has no 'foo'; -device e1000-82545em,help lists"],
+    ),
+    ("-device e1000,msi=maybe", &["msi: 'maybe' is neither 'on' nor 'off'"]),
+    ("-device e1000,strict=1", &["strict: '1' is neither 'on' nor 'off'"]),
+    ("-device e1000,overflow=block", &["overflow: 'block' is not a choice; write wait or drop"]),
+    ("-device e1000,eeprom=", &["eeprom: the path is empty"]),
+    ("-device e1000,mitigation=off", &["-device e1000 has no 'mitigation' here"]),
+    (
+        "-device e1000,eeprom=f -device e1000-82545em,eeprom=f",
+        &[
+            "-device e1000-82545em,eeprom=f: this EEPROM belongs to '-device e1000,eeprom=f'; give each NIC its own",
+        ],
+    ),
     (
         "-device e1000,bootindex=1",
         &["-device e1000 has no 'bootindex' here; leave it out (the kernel comes by -kernel)"],

@@ -74,6 +74,8 @@ fn lists() {
     assert_eq!(printed(&["-version"]), format!("minivmm {}\n", env!("CARGO_PKG_VERSION")));
     let devices = printed(&["-device", "help"]);
     assert!(devices.starts_with("name \"e1000\", bus PCI, alias \"e1000-82540em\", desc \""), "{devices}");
+    assert!(devices.contains("name \"e1000-82544gc\", bus PCI, desc"), "{devices}");
+    assert!(devices.contains("name \"e1000-82545em\", bus PCI, desc"), "{devices}");
     assert!(devices.contains("name \"isa-debug-exit\", bus ISA, desc"), "{devices}");
     assert_eq!(devices, printed(&["-device", "?"]));
     assert!(printed(&["-netdev", "help"]).contains("\n  tap "));
@@ -85,7 +87,12 @@ fn lists() {
 
 #[test]
 fn keys_are_listed_sorted_in_qemus_form() {
-    for words in [["-device", "e1000,help"], ["-netdev", "tap,help"], ["-device", "isa-debug-exit,help"]] {
+    for words in [
+        ["-device", "e1000,help"],
+        ["-device", "e1000-82545em,help"],
+        ["-netdev", "tap,help"],
+        ["-device", "isa-debug-exit,help"],
+    ] {
         let text = printed(&words);
         let mut lines = text.lines();
         let title = lines.next().unwrap_or_default();

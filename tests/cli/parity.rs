@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use minivmm::cli::{
     AccelChoice, AddressChoice, Command, Config, CpuModel, Device, E1000Options, FwCfgFile, FwCfgSource,
-    IsaDebugExitOptions, KernelUnpack, MachineConfig, Netdev, NetdevKind, PciAddress, ScriptChoice, Serial,
-    TapOptions,
+    IsaDebugExitOptions, KernelUnpack, MachineConfig, Netdev, NetdevKind, NicModel, NicOverflow, PciAddress,
+    ScriptChoice, Serial, TapOptions,
 };
 
 use crate::{parse, run, run_words};
@@ -67,11 +67,17 @@ fn the_line_of_the_readme() {
     assert_eq!(
         *nic(&config),
         E1000Options {
+            model: NicModel::I82540Em,
             id: None,
             netdev: Some("n0".into()),
             mac: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
+            mac_given: false,
             addr: None,
             link_delay: Duration::ZERO,
+            msi: true,
+            strict: false,
+            overflow: NicOverflow::Wait,
+            eeprom: None,
         }
     );
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
@@ -328,4 +334,39 @@ fn doubtful_lines_run_with_a_warning() {
 fn accelerator_help_is_left_to_the_machine() {
     assert_eq!(parse(&["-accel", "help"]), Ok(Command::AccelHelp));
     assert_eq!(parse(&["-accel", "?"]), Ok(Command::AccelHelp));
+}
+
+#[test]
+fn models_and_their_properties() {
+    for (name, model) in [
+        ("e1000", NicModel::I82540Em),
+        ("e1000-82540em", NicModel::I82540Em),
+        ("e1000-82545em", NicModel::I82545Em),
+        ("e1000-82544gc", NicModel::I82544Gc),
+    ] {
+        let config = run(&format!(
+            "-netdev tap,id=n0 -device {name},id=nic,netdev=n0,mac=02:00:00:00:00:09,addr=4,autonegotiation=on,\
+             multifunction=off,x-pcie-extcap-init=on,msi=off,strict=on,overflow=drop,eeprom=rom.bin"
+        ));
+        assert_eq!(
+            *nic(&config),
+            E1000Options {
+                model,
+                id: Some("nic".into()),
+                netdev: Some("n0".into()),
+                mac: [2, 0, 0, 0, 0, 9],
+                mac_given: true,
+                addr: Some(PciAddress { slot: 4, function: 0 }),
+                link_delay: Duration::ZERO,
+                msi: false,
+                strict: true,
+                overflow: NicOverflow::Drop,
+                eeprom: Some("rom.bin".into()),
+            }
+        );
+    }
+    assert!(!nic(&run("-device e1000,nomsi")).msi);
+    assert!(nic(&run(r#"-device {"driver":"e1000-82545em","strict":true}"#)).strict);
+    let two = run("-device e1000,eeprom=a -device e1000-82545em,eeprom=b");
+    assert_eq!(nics(&two).len(), 2);
 }

@@ -7,10 +7,10 @@ mod network;
 use std::path::PathBuf;
 
 use super::config::{Config, Device, E1000Options, IsaDebugExitOptions, PciAddress, Serial};
-use super::device::UNASSIGNED_MAC;
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
 use super::net;
+use super::nic::UNASSIGNED_MAC;
 use super::values::FREE_SLOTS;
 
 /// The first NIC's MAC unless the user gives one; the next ones count up (QEMU's rule).
@@ -26,6 +26,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     network::check(&draft)?;
     distinct_slots(&draft.devices)?;
     distinct_ports(&draft.devices)?;
+    distinct_eeproms(&draft.devices)?;
     assign_macs(&mut draft.devices);
     let warnings = net::legacy_remark(&draft).into_iter().chain(network::doubts(&draft)).collect();
     if draft.serials.is_empty() && !draft.nodefaults {
@@ -136,6 +137,16 @@ fn distinct_ports(devices: &[Given<Device>]) -> Result<(), CliError> {
         |a, b| ports_of(a).zip(ports_of(b)).is_some_and(|(a, b)| a.start < b.end && b.start < a.end),
         |_, first| format!("these I/O ports are taken by '{}'", first.echo),
         "give it another iobase",
+    )
+}
+
+fn distinct_eeproms(devices: &[Given<Device>]) -> Result<(), CliError> {
+    let file = |device: &Device| nic(device).and_then(|nic| nic.eeprom.clone());
+    no_two(
+        devices,
+        |a, b| file(a).is_some() && file(a) == file(b),
+        |_, first| format!("this EEPROM belongs to '{}'", first.echo),
+        "give each NIC its own file",
     )
 }
 
