@@ -138,6 +138,11 @@ class Vm:
         with open(self.result_path) as f:
             return json.load(f)
 
+    def result(self):
+        """What -result says, as it was written last: after the end, of the whole run."""
+        with open(self.result_path) as f:
+            return json.load(f)
+
     def _result_stamp(self):
         try:
             return os.stat(self.result_path).st_ino

@@ -4,6 +4,7 @@
 
 mod broken;
 mod compat_page;
+mod grammar;
 mod help;
 mod networks;
 mod parity;
