@@ -1,6 +1,6 @@
 //! The command line from outside: what is understood, what is refused and how, and that nothing panics.
 //!
-//! Uses only `minivmm::cli`; opens nothing.
+//! Uses only `minivmm::cli`, and the words of errors that docs/qemu-compat.md quotes; opens nothing.
 
 mod broken;
 mod compat_page;

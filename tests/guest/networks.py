@@ -27,10 +27,12 @@ def separate(vm, count):
     prefixes = []
     for n in range(count):
         script = (
-            f"ip addr flush dev eth{n}; unshare -n sleep 100000 & sleep 0.2; ip link set eth{n} netns $!;"
+            f"ip addr flush dev eth{n}; unshare -n sleep 100000 > /dev/null 2>&1 < /dev/null &"
+            ' while [ "$(readlink /proc/$!/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do :; done;'
+            f" ip link set eth{n} netns $!;"
             f" nsenter -t $! -n sh -c 'ip addr add {address(n)}/24 dev eth{n}; ip link set eth{n} up' && echo $!"
         )
-        pid = vm.run(f"({script}) 2>&1 < /dev/null | tail -n 1", 60).strip()
+        pid = vm.run(script, 60).strip()
         want(pid.isdigit(), f"no namespace for eth{n}: {pid}")
         prefixes.append(f"nsenter -t {pid} -n")
     return prefixes
@@ -41,7 +43,7 @@ def address(n):
 
 
 def ping(vm, prefix, target, count=2):
-    vm.run(f"{prefix} ping -c {count} -i 0.2 -W 5 {target}", 60)
+    vm.run(f"for i in $(seq {count}); do {prefix} ping -c 1 -W 5 {target} || exit 1; done", 60)
 
 
 def ports(vm):

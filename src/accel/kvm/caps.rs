@@ -157,6 +157,8 @@ mod tests {
     fn a_missing_permission_names_the_command() {
         let text = cannot_open(errno::Error::new(libc::EACCES)).to_string();
         assert!(text.contains("usermod -aG kvm") && !text.contains('\n'), "{text}");
+        let page = include_str!("../../../docs/qemu-compat.md");
+        assert!(page.contains(&format!("| `{text}` |")), "docs/qemu-compat.md does not quote: {text}");
         let text = cannot_open(errno::Error::new(libc::ENOENT)).to_string();
         assert!(text.contains("modprobe kvm_intel"), "{text}");
     }
