@@ -19,12 +19,12 @@ const WORDS: usize = 300;
 pub enum HelperError {
     /// It could not be started.
     NotRun(io::Error),
-    /// It failed: how, and ": " with its last words or nothing.
+    /// It failed.
     Failed {
         /// "exit status: 1", "no end after 10s".
         status: String,
-        /// What it said on standard error, on one line.
-        said: String,
+        /// What it said on standard error, by lines that are not empty.
+        said: Vec<String>,
     },
 }
 
@@ -64,14 +64,19 @@ fn wait(child: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
 }
 
 /// What is in the pipe, without waiting for those who may still hold it.
-fn said(child: &mut Child) -> String {
-    let Some(mut pipe) = child.stderr.take() else { return String::new() };
+fn said(child: &mut Child) -> Vec<String> {
+    let Some(mut pipe) = child.stderr.take() else { return Vec::new() };
     let mut bytes = vec![0; 64 * 1024];
     let got =
         rustix::io::ioctl_fionbio(&pipe, true).map_err(io::Error::from).and_then(|()| pipe.read(&mut bytes));
     let text = String::from_utf8_lossy(&bytes[..got.unwrap_or(0)]).into_owned();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let words = lines.join(" | ");
+    text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// ": " and the last words of a program, on one line; nothing if there are none.
+pub fn last_words<'a>(lines: impl Iterator<Item = &'a String>) -> String {
+    let lines: Vec<&str> = lines.map(String::as_str).collect();
+    let words: String = lines.join(" | ").chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     // The end tells most.
     let from = words.char_indices().rev().nth(WORDS).map_or(0, |(at, _)| at);
     if words.is_empty() { words } else { format!(": {}", &words[from..]) }
@@ -108,7 +113,7 @@ mod tests {
     fn a_failure_comes_with_status_and_last_words() {
         let (outcome, _) = sh("echo one >&2; echo two >&2; exit 3");
         let Err(HelperError::Failed { status, said }) = outcome else { panic!("{outcome:?}") };
-        assert_eq!((status.as_str(), said.as_str()), ("exit status: 3", ": one | two"));
+        assert_eq!((status.as_str(), last_words(said.iter()).as_str()), ("exit status: 3", ": one | two"));
         let missing = run(std::io::stdin().as_fd(), |_| Command::new("/no/such/program"));
         assert!(matches!(missing, Err(HelperError::NotRun(_))), "{missing:?}");
     }

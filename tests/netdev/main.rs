@@ -5,6 +5,7 @@
 
 mod datagrams;
 mod harness;
+mod helpers;
 mod signals;
 mod sockets;
 mod tap_errors;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             tap_errors::TESTS,
             sockets::TESTS,
             datagrams::TESTS,
+            helpers::TESTS,
         ]
         .concat(),
         tap_life::role,

@@ -38,7 +38,9 @@ pub fn request(wish: &BridgeHelper, vnet: bool) -> Result<OwnedFd, TapError> {
     let ran = helper::run(theirs.as_fd(), |fd| command(&program, fd, &wish.bridge, vnet));
     ran.map_err(|error| match error {
         HelperError::NotRun(error) => failed(format!(": {error}")),
-        HelperError::Failed { status, said } => failed(format!(" failed ({status}){said}")),
+        HelperError::Failed { status, said } => {
+            failed(format!(" failed ({status}){}", helper::last_words(said.iter())))
+        }
     })?;
     drop(theirs);
     receive(&ours)
