@@ -100,7 +100,8 @@ fn passt_is_started_and_ends_with_us() {
     // The stand-in finds its log by its own place.
     let wrapper =
         script(dir.path(), "wrapper", &format!("PASST_LOG={} exec {program} \"$@\"", log.display()));
-    let cable = Cable::new(&format!("passt,id=n0,path={},mtu=1400,udp=off,param=--one-off", wrapper.display()));
+    let cable =
+        Cable::new(&format!("passt,id=n0,path={},mtu=1400,udp=off,param=--one-off", wrapper.display()));
     assert_eq!(cable.nic.link_changes(), [true]);
     assert_eq!(cable.backend.kind(), "passt");
     cable.send_patiently(&[7; 60]);
@@ -130,7 +131,8 @@ fn passt_that_is_not_there_or_fails_is_told() {
          package passt) or give its place by path="
     );
     let dir = public_dir();
-    let body = "echo 'Failed to send 5 bytes to syslog' >&2; echo 'External interface not usable' >&2; exit 1";
+    let body =
+        "echo 'Failed to send 5 bytes to syslog' >&2; echo 'External interface not usable' >&2; exit 1";
     let fails = script(dir.path(), "fails", body).display().to_string();
     assert_eq!(
         error(&fails),
@@ -140,7 +142,8 @@ fn passt_that_is_not_there_or_fails_is_told() {
 
 fn a_macvtap_is_used_by_its_descriptor() {
     sh("mount -t sysfs none /sys");
-    let made = sh("ip link add v0 type veth peer name v1 && ip link add link v0 name mv0 type macvtap mode bridge \
+    let made =
+        sh("ip link add v0 type veth peer name v1 && ip link add link v0 name mv0 type macvtap mode bridge \
                    && ip link set v0 up && ip link set v1 up && ip link set mv0 up && echo made || true");
     if made.is_empty() {
         println!("SKIP macvtap: this kernel has none");
@@ -167,9 +170,11 @@ fn a_macvtap_is_used_by_its_descriptor() {
             sh("cat /sys/class/net/v1/statistics/rx_packets").trim().parse::<u64>().unwrap() >= before + 5
         });
         // A broadcast from the other end of the wire.
-        sh("ip addr replace 192.0.2.1/24 dev v1; python3 -c \"import socket; s = socket.socket(socket.AF_INET, \
+        sh(
+            "ip addr replace 192.0.2.1/24 dev v1; python3 -c \"import socket; s = socket.socket(socket.AF_INET, \
             socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); \
-            s.sendto(b'hello', ('192.0.2.255', 99))\"");
+            s.sendto(b'hello', ('192.0.2.255', 99))\"",
+        );
         eventually("the broadcast comes", || cable.nic.udp_payloads(99) == [b"hello"]);
     }
 }

@@ -40,7 +40,9 @@ pub fn open(core: Arc<Core>, options: &PasstOptions) -> Result<Arc<Stream>, Sock
             SocketError::NoProgram { path: path.clone(), error, package: "passt", option: "path" }
         }
         HelperError::Failed { status, said } => {
-            SocketError::ProgramEnded { path: path.clone(), status, said }
+            // It complains once for each line that a missing syslog does not take.
+            let lines = said.iter().filter(|line| !line.contains("to syslog"));
+            SocketError::ProgramEnded { path: path.clone(), status, said: helper::last_words(lines) }
         }
     })?;
     drop(theirs);
