@@ -1,5 +1,7 @@
 //! Random instructions with operands that mean something.
 
+use std::sync::OnceLock;
+
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic as N, OpKind, Register};
 
 use minivmm::cpu::CpuState;
@@ -88,6 +90,15 @@ pub struct Case {
     pub memory: Vec<u8>,
 }
 
+impl Case {
+    /// Linear address of the memory operand.
+    pub fn operand(&self) -> u64 {
+        let register =
+            |r: Register, _, _| Some(if r.is_segment_register() { 0 } else { self.state.gpr[number(r)] });
+        self.instruction.virtual_address(0, 0, register).unwrap_or(0)
+    }
+}
+
 /// Bytes that are likely to be an instruction.
 fn bytes(rng: &mut Rng) -> [u8; 15] {
     let mut b: [u8; 15] = std::array::from_fn(|_| rng.next() as u8);
@@ -102,6 +113,9 @@ fn bytes(rng: &mut Rng) -> [u8; 15] {
     }
     if rng.one_in(16) {
         push(0x67);
+    }
+    if rng.one_in(32) {
+        push([0x65, 0x3e, 0x2e][rng.below(3) as usize]);
     }
     if !vex && rng.one_in(3) {
         push([0x66, 0xf3, 0xf2][rng.below(3) as usize]);
@@ -133,18 +147,22 @@ fn bytes(rng: &mut Rng) -> [u8; 15] {
     b
 }
 
-/// Instructions that are not for this test: they depend on the host's system, leave user mode, or are covered elsewhere.
+/// Instructions that are not for this test: they depend on the host's system or leave user mode. The tests of
+/// `src/cpu` and `tests/machine` have those.
 fn excluded(i: &Instruction) -> bool {
     use iced_x86::FlowControl as F;
     let n = i.mnemonic();
-    matches!(i.flow_control(), F::Interrupt | F::XbeginXabortXend)
+    let sets_segment = (0..i.op_count())
+        .any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_segment_register())
+        && !(n == N::Push || n == N::Mov && !i.op0_register().is_segment_register());
+    // Thread-local storage of the test process lies at FS.
+    sets_segment
+        || i.segment_prefix() == Register::FS
+        || matches!(i.flow_control(), F::Interrupt | F::XbeginXabortXend) && n != N::Int3
         || i.is_jmp_far()
         || i.is_call_far()
         || i.is_jmp_far_indirect()
         || i.is_call_far_indirect()
-        || matches!(i.segment_prefix(), Register::FS | Register::GS)
-        || (0..i.op_count())
-            .any(|k| i.op_kind(k) == OpKind::Register && i.op_register(k).is_segment_register())
         || matches!(
             n,
             N::Syscall
@@ -162,9 +180,7 @@ fn excluded(i: &Instruction) -> bool {
                 | N::Rdseed
                 | N::Xgetbv
                 | N::Rdfsbase
-                | N::Rdgsbase
                 | N::Wrfsbase
-                | N::Wrgsbase
                 | N::Sgdt
                 | N::Sidt
                 | N::Sldt
@@ -174,29 +190,36 @@ fn excluded(i: &Instruction) -> bool {
                 | N::Lar
                 | N::Verr
                 | N::Verw
-                | N::Popf
-                | N::Popfq
                 | N::Iret
                 | N::Iretd
                 | N::Iretq
                 | N::Retf
-                | N::Fxsave
-                | N::Fxsave64
-                | N::Fxrstor
-                | N::Fxrstor64
-                | N::Xsave
-                | N::Xsave64
-                | N::Xsaveopt
-                | N::Xsaveopt64
-                | N::Xsavec
-                | N::Xsavec64
-                | N::Xrstor
-                | N::Xrstor64
                 | N::Lfs
                 | N::Lgs
                 | N::Lss
+                | N::Wrgsbase
+                | N::Rdgsbase
                 | N::Pause
         )
+}
+
+/// FXSAVE, XSAVE and their kin: the operand is an image of the vector state.
+pub fn has_image(i: &Instruction) -> bool {
+    matches!(
+        i.mnemonic(),
+        N::Fxsave
+            | N::Fxsave64
+            | N::Fxrstor
+            | N::Fxrstor64
+            | N::Xsave
+            | N::Xsave64
+            | N::Xsaveopt
+            | N::Xsaveopt64
+            | N::Xsavec
+            | N::Xsavec64
+            | N::Xrstor
+            | N::Xrstor64
+    )
 }
 
 /// One random case, or none if the bytes were no use.
@@ -215,7 +238,8 @@ pub fn case(rng: &mut Rng) -> Option<Case> {
             1 => rng.below(4096 - 15),
             _ => 4096 - len as u64,
         };
-    let target = operand_address(rng);
+    let image = has_image(&first);
+    let target = if image && !rng.one_in(16) { DATA + 64 * rng.below(80) } else { operand_address(rng) };
     let offsets = decoder.get_constant_offsets(&first);
     let free = first.memory_base() == Register::None || first.is_ip_rel_memory_operand();
     if offsets.has_displacement() && free {
@@ -227,7 +251,35 @@ pub fn case(rng: &mut Rng) -> Option<Case> {
     let mut state = state(rng);
     state.rip = rip;
     place_operand(rng, &instruction, &mut state, target);
-    Some(Case { bytes: b[..len].to_vec(), instruction, state, memory: memory(rng) })
+    let mut memory = memory(rng, target);
+    if image {
+        place_image(rng, &mut state, &mut memory, target);
+    }
+    Some(Case { bytes: b[..len].to_vec(), instruction, state, memory })
+}
+
+/// Makes the operand an image that mostly can be restored, and asks for some of its components.
+fn place_image(rng: &mut Rng, s: &mut CpuState, memory: &mut [u8], target: u64) {
+    let some = |rng: &mut Rng| rng.next() & 0xe7;
+    s.gpr[gpr::RAX] = some(rng);
+    s.gpr[gpr::RDX] = 0;
+    let Some(image) = target.checked_sub(DATA).and_then(|at| memory.get_mut(at as usize..)) else { return };
+    if image.len() < 576 {
+        return;
+    }
+    let xcomp = if rng.one_in(2) { 0 } else { 1 << 63 | some(rng) };
+    let mut present = some(rng);
+    if xcomp != 0 && !rng.one_in(8) {
+        present &= xcomp;
+    }
+    image[512..576].fill(0);
+    image[512..520].copy_from_slice(&present.to_le_bytes());
+    image[520..528].copy_from_slice(&xcomp.to_le_bytes());
+    let mxcsr = if rng.one_in(8) { 1 << 16 + rng.below(16) } else { rng.next() as u32 & 0xffff };
+    image[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+    if rng.one_in(16) {
+        image[512 + rng.below(64) as usize] |= 1 << rng.below(8);
+    }
 }
 
 /// Mostly in the data pages, sometimes across their ends or in the page that cannot be written.
@@ -344,14 +396,26 @@ fn place_operand(rng: &mut Rng, i: &Instruction, s: &mut CpuState, target: u64) 
     }
 }
 
-fn memory(rng: &mut Rng) -> Vec<u8> {
-    let mut m = Vec::with_capacity(DATA_SIZE);
-    let (words, values): (Vec<u64>, Vec<u64>) =
-        ((0..32).map(|_| rng.vector_word()).collect(), (0..32).map(|_| rng.value()).collect());
-    for n in 0..DATA_SIZE as u64 / 8 {
-        let r = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-        let w = if r & 32 == 0 { words[r as usize & 31] } else { values[r as usize & 31] };
-        m.extend_from_slice(&w.rotate_left((n & 3) as u32 * 8).to_le_bytes());
+/// Contents of the data pages: one of a few, made once, with fresh values about the operand.
+fn memory(rng: &mut Rng, target: u64) -> Vec<u8> {
+    static CONTENTS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let contents = CONTENTS.get_or_init(|| (0..64).map(|n| contents(&mut Rng(n))).collect());
+    let mut m = contents[rng.below(64) as usize].clone();
+    let at = target.wrapping_sub(DATA).wrapping_sub(8);
+    if let Some(here) = usize::try_from(at).ok().and_then(|at| m.get_mut(at..)) {
+        let fresh = if rng.one_in(2) { Rng::vector_word } else { Rng::value };
+        for word in here.chunks_exact_mut(8).take(10) {
+            word.copy_from_slice(&fresh(rng).to_le_bytes());
+        }
     }
     m
+}
+
+fn contents(rng: &mut Rng) -> Vec<u8> {
+    (0..DATA_SIZE / 8)
+        .flat_map(|n| {
+            let w = if rng.one_in(2) { rng.vector_word() } else { rng.value() };
+            w.rotate_left((n & 3) as u32 * 8).to_le_bytes()
+        })
+        .collect()
 }

@@ -1,39 +1,130 @@
-//! One instruction on the host's processor, with every register given and taken, by way of signal frames.
+//! One instruction on the host's processor, with every register given and taken.
 //!
-//! SIGUSR1's handler puts the guest's registers into its own signal frame; returning from it therefore starts the
-//! instruction with RFLAGS.TF set. The trap, or whatever the instruction raises, comes back as a signal whose frame
-//! holds all registers; its handler saves them and puts the frame of the first signal back.
+//! A few instructions of assembly load all registers and IRET to the instruction with RFLAGS.TF set. The trap, or
+//! whatever the instruction raises, comes back as a signal whose frame holds all registers; the handler leaves that
+//! frame where it is and goes back to who entered, without returning from the signal: one signal a case, no system
+//! call.
 #![expect(unsafe_code, reason = "signal handlers, fixed mappings and machine code")]
 
-use std::cell::UnsafeCell;
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::arch::x86_64::__cpuid_count;
+use std::sync::{Mutex, MutexGuard};
 
 use minivmm::cpu::state::rflags;
-use minivmm::cpu::xsave::{Layout, VectorState};
+use minivmm::cpu::xsave::{Layout, MAX_IMAGE as IMAGE, MXCSR_MASK, VectorState, component};
 
 use crate::Result;
 use crate::generate::Case;
 use crate::machine::{CODE, DATA, DATA_SIZE, READ_ONLY};
 
-const IMAGE: usize = 2696;
+/// Components that a case sets and compares: all but PKRU.
+const COMPONENTS: u64 = component::ALL & !component::PKRU;
 
-/// What the handlers and `run` share; only the one thread that holds [`ONE`] touches it.
-struct Shared {
-    to_run: Option<(libc::mcontext_t, [u8; IMAGE])>,
-    home: Option<(libc::mcontext_t, [u8; IMAGE])>,
-    result: Option<(libc::mcontext_t, [u8; IMAGE])>,
+/// The code and data pages and the way back are the process's: one at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// What `cpu_diff_enter` loads, at the offsets that it uses.
+#[repr(C, align(64))]
+struct Frame {
+    image: [u8; IMAGE],
+    /// General registers in the encoding's order.
+    gpr: [u64; 16],
+    rip: u64,
+    rflags: u64,
 }
 
-struct Slot(UnsafeCell<Shared>);
-// SAFETY: guarded by ONE.
-unsafe impl Sync for Slot {}
+std::arch::global_asm!(
+    ".pushsection .bss.cpu_diff,\"aw\",@nobits",
+    ".balign 8",
+    "cpu_diff_home: .skip 8",
+    ".popsection",
+    // extern "C" fn(&Frame) -> *const ucontext_t
+    "cpu_diff_enter:",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov [rip + cpu_diff_home], rsp",
+    "mov eax, {components}",
+    "xor edx, edx",
+    "xrstor64 [rdi]",
+    "mov eax, ss",
+    "push rax",
+    "push [rdi + {gpr} + 8 * 4]",
+    "push [rdi + {rflags}]",
+    "mov eax, cs",
+    "push rax",
+    "push [rdi + {rip}]",
+    "mov rax, [rdi + {gpr}]",
+    "mov rcx, [rdi + {gpr} + 8 * 1]",
+    "mov rdx, [rdi + {gpr} + 8 * 2]",
+    "mov rbx, [rdi + {gpr} + 8 * 3]",
+    "mov rbp, [rdi + {gpr} + 8 * 5]",
+    "mov rsi, [rdi + {gpr} + 8 * 6]",
+    "mov r8, [rdi + {gpr} + 8 * 8]",
+    "mov r9, [rdi + {gpr} + 8 * 9]",
+    "mov r10, [rdi + {gpr} + 8 * 10]",
+    "mov r11, [rdi + {gpr} + 8 * 11]",
+    "mov r12, [rdi + {gpr} + 8 * 12]",
+    "mov r13, [rdi + {gpr} + 8 * 13]",
+    "mov r14, [rdi + {gpr} + 8 * 14]",
+    "mov r15, [rdi + {gpr} + 8 * 15]",
+    "mov rdi, [rdi + {gpr} + 8 * 7]",
+    "iretq",
+    // The signal handler (signal, siginfo, ucontext): the kernel has given it fresh vector and x87 state, and flags
+    // without TF and DF.
+    "cpu_diff_leave:",
+    "xor ecx, ecx",
+    "xchg rcx, [rip + cpu_diff_home]",
+    "test rcx, rcx",
+    "jz {stray}",
+    "mov rsp, rcx",
+    "push 2",
+    "popfq",
+    "mov rax, rdx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    components = const COMPONENTS,
+    gpr = const std::mem::offset_of!(Frame, gpr),
+    rip = const std::mem::offset_of!(Frame, rip),
+    rflags = const std::mem::offset_of!(Frame, rflags),
+    stray = sym stray,
+);
 
-static SHARED: Slot = Slot(UnsafeCell::new(Shared { to_run: None, home: None, result: None }));
-static ONE: Mutex<()> = Mutex::new(());
+unsafe extern "C" {
+    fn cpu_diff_enter(frame: *const Frame) -> *const libc::ucontext_t;
+    fn cpu_diff_leave();
+}
+
+/// A fault that is the test's own: the default action tells.
+extern "C" fn stray(signal: i32) {
+    // SAFETY: the handler returns to the fault, which then ends the process.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+    }
+}
+
+/// How this processor lays out its XSAVE images.
+pub fn layout() -> Layout {
+    Layout::from_cpuid(|n| {
+        let r = __cpuid_count(0xd, n);
+        (r.eax != 0).then_some([r.eax, r.ebx, r.ecx])
+    })
+}
 
 pub struct Host {
     _only: MutexGuard<'static, ()>,
     _stack: Vec<u8>,
+    frame: Box<Frame>,
+    layout: Layout,
+    /// Where the last case's code was.
+    code: (usize, usize),
 }
 
 fn map(at: u64, size: usize, protection: i32) {
@@ -55,39 +146,74 @@ fn map(at: u64, size: usize, protection: i32) {
 impl Host {
     pub fn new() -> Self {
         let only = ONE.lock().unwrap_or_else(|e| e.into_inner());
+        assert!(is_x86_feature_detected!("avx512f"), "this test needs a processor with AVX-512");
         map(CODE, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
         map(DATA, DATA_SIZE, libc::PROT_READ | libc::PROT_WRITE);
         map(READ_ONLY, 4096, libc::PROT_READ);
         let mut stack = vec![0u8; 256 << 10];
-        // SAFETY: the stack lives as long as `Host`; the handlers have the signature that SA_SIGINFO wants.
+        // SAFETY: the stack lives as long as `Host`; the handler has the signature that SA_SIGINFO wants.
         unsafe {
             let s = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
             assert_eq!(libc::sigaltstack(&s, std::ptr::null_mut()), 0);
-            handle(libc::SIGUSR1, enter as *const () as usize);
             for signal in [libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
-                handle(signal, leave as *const () as usize);
+                handle(signal, cpu_diff_leave as *const () as usize);
             }
         }
-        Host { _only: only, _stack: stack }
+        let frame = Box::new(Frame { image: [0; IMAGE], gpr: [0; 16], rip: 0, rflags: 0 });
+        Host { _only: only, _stack: stack, frame, layout: layout(), code: (0, 0) }
     }
 
     /// Runs the case's one instruction.
     pub fn run(&mut self, case: &Case) -> Result {
-        // SAFETY: the mappings of `new`; the handlers run on this thread, between the two uses of SHARED.
+        self.fill_frame(case);
+        let at = (case.state.rip - CODE) as usize;
+        // SAFETY: the mappings of `new`. The frame that comes back lies on the signal stack until the next signal.
         unsafe {
-            let code = case.state.rip as *mut u8;
-            std::ptr::write_bytes(CODE as *mut u8, 0, 4096);
-            std::ptr::copy_nonoverlapping(case.bytes.as_ptr(), code, case.bytes.len());
+            std::ptr::write_bytes((CODE as *mut u8).add(self.code.0), 0, self.code.1);
+            std::ptr::copy_nonoverlapping(case.bytes.as_ptr(), (CODE as *mut u8).add(at), case.bytes.len());
             std::ptr::copy_nonoverlapping(case.memory.as_ptr(), DATA as *mut u8, DATA_SIZE);
-            let shared = &mut *SHARED.0.get();
-            shared.to_run = Some(frame_of(case));
-            shared.result = None;
-            assert_eq!(libc::raise(libc::SIGUSR1), 0);
-            let (context, image) =
-                (*SHARED.0.get()).result.take().expect("the instruction ended in a signal");
-            let memory = std::slice::from_raw_parts(DATA as *const u8, DATA_SIZE).to_vec();
-            result_of(case, &context, &image, memory)
+            self.code = (at, case.bytes.len());
+            let context = &(*cpu_diff_enter(&*self.frame)).uc_mcontext;
+            // The kernel's image is followed by more stack, so that IMAGE bytes are there in any case.
+            self.result_of(case, context, &*context.fpregs.cast::<[u8; IMAGE]>())
         }
+    }
+
+    /// The data pages as the last case left them.
+    pub fn memory(&self) -> &[u8] {
+        // SAFETY: mapped by `new`, written only by `run`, which takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(DATA as *const u8, DATA_SIZE) }
+    }
+
+    fn fill_frame(&mut self, case: &Case) {
+        let f = &mut *self.frame;
+        f.gpr = case.state.gpr;
+        f.rip = case.state.rip;
+        f.rflags = case.state.rflags | rflags::TF | rflags::IF;
+        case.state
+            .vec
+            .to_standard(&self.layout, COMPONENTS, &mut f.image)
+            .expect("the image has room for all components");
+    }
+
+    fn result_of(&self, case: &Case, c: &libc::mcontext_t, image: &[u8; IMAGE]) -> Result {
+        let mut state = case.state.clone();
+        for (n, r) in GREGS.into_iter().enumerate() {
+            state.gpr[n] = c.gregs[r as usize] as u64;
+        }
+        state.rip = c.gregs[libc::REG_RIP as usize] as u64;
+        state.rflags = c.gregs[libc::REG_EFL as usize] as u64;
+        // AMD's MXCSR has one bit more than `cpu/` accepts.
+        let mxcsr = u32::from_le_bytes(std::array::from_fn(|n| image[24 + n]));
+        let mut image = *image;
+        image[24..28].copy_from_slice(&(mxcsr & MXCSR_MASK).to_le_bytes());
+        state.vec = VectorState::from_standard(&self.layout, &image).expect("the kernel's image is good");
+        state.vec.mxcsr = mxcsr;
+        let vector = c.gregs[libc::REG_TRAPNO as usize] as u8;
+        let code = c.gregs[libc::REG_ERR as usize] as u32;
+        let cr2 = if vector == 14 { c.gregs[libc::REG_CR2 as usize] as u64 } else { 0 };
+        let code = if matches!(vector, 10..=14 | 17) { code } else { 0 };
+        Result { state, trap: (vector, code, cr2) }
     }
 }
 
@@ -111,106 +237,12 @@ const GREGS: [i32; 16] = [
     libc::REG_R15,
 ];
 
-/// How this processor lays out the image in a signal's frame.
-fn host_layout() -> Layout {
-    static LAYOUT: OnceLock<Layout> = OnceLock::new();
-    *LAYOUT.get_or_init(|| {
-        Layout::from_cpuid(|subleaf| {
-            let r = std::arch::x86_64::__cpuid_count(0xd, subleaf);
-            Some([r.eax, r.ebx, r.ecx])
-        })
-    })
-}
-
-fn frame_of(case: &Case) -> (libc::mcontext_t, [u8; IMAGE]) {
-    // SAFETY: plain integers and a pointer that is not used.
-    let mut c: libc::mcontext_t = unsafe { std::mem::zeroed() };
-    for (n, r) in GREGS.into_iter().enumerate() {
-        c.gregs[r as usize] = case.state.gpr[n] as i64;
-    }
-    c.gregs[libc::REG_RIP as usize] = case.state.rip as i64;
-    c.gregs[libc::REG_EFL as usize] = (case.state.rflags | rflags::TF | rflags::IF) as i64;
-    let mut image = [0; IMAGE];
-    case.state.vec.to_standard(&host_layout(), 0xe7, &mut image).expect("the image is large enough");
-    (c, image)
-}
-
-fn result_of(case: &Case, c: &libc::mcontext_t, image: &[u8; IMAGE], memory: Vec<u8>) -> Result {
-    let mut state = case.state.clone();
-    for (n, r) in GREGS.into_iter().enumerate() {
-        state.gpr[n] = c.gregs[r as usize] as u64;
-    }
-    state.rip = c.gregs[libc::REG_RIP as usize] as u64;
-    state.rflags = c.gregs[libc::REG_EFL as usize] as u64;
-    state.vec = VectorState::from_standard(&host_layout(), image).expect("the kernel's image is good");
-    let vector = c.gregs[libc::REG_TRAPNO as usize] as u8;
-    let code = c.gregs[libc::REG_ERR as usize] as u32;
-    let cr2 = if vector == 14 { c.gregs[libc::REG_CR2 as usize] as u64 } else { 0 };
-    let code = if matches!(vector, 10..=14 | 17) { code } else { 0 };
-    Result { state, trap: (vector, code, cr2), memory }
-}
-
 unsafe fn handle(signal: i32, handler: usize) {
-    // SAFETY: a valid handler, on the alternative stack.
+    // SAFETY: a valid handler, on the alternative stack. It does not return, so no signal may stay blocked.
     unsafe {
         let mut a: libc::sigaction = std::mem::zeroed();
         a.sa_sigaction = handler;
-        a.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        a.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         assert_eq!(libc::sigaction(signal, &a, std::ptr::null_mut()), 0);
-    }
-}
-
-/// Copies a frame's registers out.
-unsafe fn take(u: *const libc::ucontext_t) -> (libc::mcontext_t, [u8; IMAGE]) {
-    // SAFETY: the kernel's frame, whose vector image is at least IMAGE bytes (AVX-512 and what lies before it) or is
-    // followed by more stack.
-    unsafe {
-        let c = (*u).uc_mcontext;
-        let image = c.fpregs.cast::<[u8; IMAGE]>().read_unaligned();
-        (c, image)
-    }
-}
-
-/// Writes registers into a frame; segment registers, and what the kernel keeps in the image's reserved bytes, stay.
-unsafe fn put(u: *mut libc::ucontext_t, c: &libc::mcontext_t, image: &[u8; IMAGE]) {
-    // SAFETY: as in `take`.
-    unsafe {
-        let to = &mut (*u).uc_mcontext;
-        for r in GREGS.into_iter().chain([libc::REG_RIP, libc::REG_EFL]) {
-            to.gregs[r as usize] = c.gregs[r as usize];
-        }
-        let fp = to.fpregs.cast::<u8>();
-        std::ptr::copy_nonoverlapping(image.as_ptr(), fp, 464);
-        std::ptr::copy_nonoverlapping(image.as_ptr().add(512), fp.add(512), xstate_size(fp).min(IMAGE) - 512);
-    }
-}
-
-/// Size of the image in a frame, from the words that the kernel leaves in its reserved bytes.
-unsafe fn xstate_size(fp: *const u8) -> usize {
-    // SAFETY: inside the legacy area.
-    unsafe { fp.add(464 + 16).cast::<u32>().read_unaligned() as usize }
-}
-
-unsafe extern "C" fn enter(_: i32, _: *mut libc::siginfo_t, u: *mut libc::c_void) {
-    // SAFETY: the thread that raised the signal holds ONE.
-    unsafe {
-        let shared = &mut *SHARED.0.get();
-        shared.home = Some(take(u.cast()));
-        if let Some((c, image)) = &shared.to_run {
-            put(u.cast(), c, image);
-        }
-    }
-}
-
-unsafe extern "C" fn leave(signal: i32, _: *mut libc::siginfo_t, u: *mut libc::c_void) {
-    // SAFETY: as in `enter`. Without a home the fault is the test's own: the default action tells.
-    unsafe {
-        let shared = &mut *SHARED.0.get();
-        let Some((c, image)) = shared.home.take() else {
-            libc::signal(signal, libc::SIG_DFL);
-            return;
-        };
-        shared.result = Some(take(u.cast()));
-        put(u.cast(), &c, &image);
     }
 }

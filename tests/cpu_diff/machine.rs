@@ -27,11 +27,13 @@ struct Page([u8; 4096]);
 
 pub struct GuestMachine {
     ram: Box<[Page; 16]>,
+    /// Where the last case's code was.
+    code: (usize, usize),
 }
 
 impl GuestMachine {
     pub fn new() -> Self {
-        let mut m = GuestMachine { ram: Box::new([Page([0; 4096]); 16]) };
+        let mut m = GuestMachine { ram: Box::new([Page([0; 4096]); 16]), code: (0, 0) };
         // PML4 -> PDPT -> PD -> PT, for the 2 MiB around CODE.
         let index = |shift: u32| (CODE >> shift & 511) as usize;
         for (level, shift) in [39, 30, 21].into_iter().enumerate() {
@@ -52,15 +54,18 @@ impl GuestMachine {
     /// Puts the case's code and data in place.
     pub fn load(&mut self, case: &Case) {
         let at = (case.state.rip - CODE) as usize;
-        self.ram[CODE_PAGE].0.fill(0);
-        self.ram[CODE_PAGE].0[at..at + case.bytes.len()].copy_from_slice(&case.bytes);
+        let code = &mut self.ram[CODE_PAGE].0;
+        code[self.code.0..self.code.0 + self.code.1].fill(0);
+        self.code = (at, case.bytes.len());
+        code[at..at + case.bytes.len()].copy_from_slice(&case.bytes);
         for n in 0..2 {
             self.ram[DATA_PAGE + n].0.copy_from_slice(&case.memory[4096 * n..4096 * (n + 1)]);
         }
     }
 
-    pub fn data(&self) -> Vec<u8> {
-        [self.ram[DATA_PAGE].0, self.ram[DATA_PAGE + 1].0].concat()
+    /// The data pages.
+    pub fn data(&self) -> [&[u8; 4096]; 2] {
+        [&self.ram[DATA_PAGE].0, &self.ram[DATA_PAGE + 1].0]
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::exceptions::{Exception, Flow, vector};
 use super::super::machine::Machine;
 use super::super::op::{Handler, Op};
 use super::super::state::{cr0, cr4, gpr};
-use super::super::xsave::{COMPACTED, EXTENDED_AREA, MAX_IMAGE, MXCSR_MASK, component as x};
+use super::super::xsave::{COMPACTED, MAX_IMAGE, MXCSR_MASK, component as x};
 
 impl Cpu {
     /// Device-not-available and missing OS support, for SSE instructions.
@@ -130,7 +130,8 @@ fn xsave<M: Machine, const KIND: u8>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow
     let bv = old_bv & !asked | asked & in_use;
     image[512..520].copy_from_slice(&bv.to_le_bytes());
     image[520..528].copy_from_slice(&xcomp.to_le_bytes());
-    let header = (512, if compact { EXTENDED_AREA } else { 520 });
+    // XSTATE_BV, and XCOMP_BV in the compacted form; the rest of the header is left alone (SDM vol. 1, 13.10, 13.11).
+    let header = (512, if compact { 528 } else { 520 });
     let mut all = [(0, 0); 12];
     let mut n = 0;
     for piece in pieces.into_iter().chain([header]).filter(|p| p.1 > p.0) {
