@@ -91,6 +91,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// Where a breakpoint lies behind the instruction: when it runs without the trap flag and does not end the page.
+    pub fn breakpoint(&self) -> Option<u64> {
+        let behind = self.state.rip + self.bytes.len() as u64;
+        (self.state.rflags & rf::TF == 0 && behind < CODE + 4096).then_some(behind)
+    }
+
     /// Linear address of the memory operand.
     pub fn operand(&self) -> u64 {
         let register =
@@ -203,6 +209,14 @@ fn excluded(i: &Instruction) -> bool {
         )
 }
 
+/// Whether only the single-step trap can stop the processor after this instruction: it goes elsewhere, or repeats.
+/// Otherwise a breakpoint behind it does, which is faster.
+fn needs_trap(i: &Instruction) -> bool {
+    i.flow_control() != iced_x86::FlowControl::Next
+        || i.is_string_instruction()
+        || matches!(i.mnemonic(), N::Popf | N::Popfq)
+}
+
 /// FXSAVE, XSAVE and their kin: the operand is an image of the vector state.
 pub fn has_image(i: &Instruction) -> bool {
     matches!(
@@ -248,8 +262,11 @@ pub fn case(rng: &mut Rng) -> Option<Case> {
         b[at..at + size].copy_from_slice(&d.to_le_bytes()[..size]);
     }
     let instruction = Decoder::with_ip(64, &b[..len], rip, DecoderOptions::NONE).decode();
-    let mut state = state(rng);
+    let mut state = state(rng, &instruction);
     state.rip = rip;
+    if needs_trap(&instruction) || rng.one_in(32) {
+        state.rflags |= rf::TF;
+    }
     place_operand(rng, &instruction, &mut state, target);
     let mut memory = memory(rng, target);
     if image {
@@ -296,24 +313,28 @@ fn operand_address(rng: &mut Rng) -> u64 {
     }
 }
 
-fn state(rng: &mut Rng) -> CpuState {
+fn state(rng: &mut Rng, i: &Instruction) -> CpuState {
     let mut s = user_state();
     for r in &mut s.gpr {
         *r = rng.value();
     }
     s.gpr[gpr::RSP] = if rng.one_in(16) { operand_address(rng) } else { DATA + 512 + 8 * rng.below(900) };
-    s.rflags = rf::FIXED | rf::IF | rf::TF | rng.next() & rf::STATUS;
+    s.rflags = rf::FIXED | rf::IF | rng.next() & rf::STATUS;
     if rng.one_in(4) {
         s.rflags |= rf::DF;
     }
-    for z in &mut s.vec.zmm {
-        for q in z {
-            *q = rng.vector_word();
+    // Fresh values where the instruction looks; elsewhere some.
+    let some = &contents()[rng.below(64) as usize];
+    for (z, bytes) in s.vec.zmm.iter_mut().zip(some.chunks_exact(64)) {
+        for (q, bytes) in z.iter_mut().zip(bytes.as_chunks().0) {
+            *q = u64::from_le_bytes(*bytes);
         }
     }
-    for k in &mut s.vec.opmask {
-        *k = rng.next();
+    let named = (0..i.op_count()).filter(|&k| i.op_kind(k) == OpKind::Register).map(|k| i.op_register(k));
+    for r in named.filter(|r| r.is_vector_register()).chain([Register::XMM0]) {
+        s.vec.zmm[r.number()].fill_with(|| rng.vector_word());
     }
+    s.vec.opmask.fill_with(|| rng.next());
     s.vec.mxcsr = match rng.below(4) {
         // Not with unmasked overflow or underflow, whose flags then follow another rule than in `cpu/` (docs/cpu.md).
         0 => rng.next() as u32 & 0xffc0 | 0x0c00,
@@ -396,11 +417,9 @@ fn place_operand(rng: &mut Rng, i: &Instruction, s: &mut CpuState, target: u64) 
     }
 }
 
-/// Contents of the data pages: one of a few, made once, with fresh values about the operand.
+/// Contents of the data pages: one of a few, with fresh values about the operand.
 fn memory(rng: &mut Rng, target: u64) -> Vec<u8> {
-    static CONTENTS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    let contents = CONTENTS.get_or_init(|| (0..64).map(|n| contents(&mut Rng(n))).collect());
-    let mut m = contents[rng.below(64) as usize].clone();
+    let mut m = contents()[rng.below(64) as usize].clone();
     let at = target.wrapping_sub(DATA).wrapping_sub(8);
     if let Some(here) = usize::try_from(at).ok().and_then(|at| m.get_mut(at..)) {
         let fresh = if rng.one_in(2) { Rng::vector_word } else { Rng::value };
@@ -411,11 +430,19 @@ fn memory(rng: &mut Rng, target: u64) -> Vec<u8> {
     m
 }
 
-fn contents(rng: &mut Rng) -> Vec<u8> {
-    (0..DATA_SIZE / 8)
-        .flat_map(|n| {
-            let w = if rng.one_in(2) { rng.vector_word() } else { rng.value() };
-            w.rotate_left((n & 3) as u32 * 8).to_le_bytes()
-        })
-        .collect()
+/// 64 different contents of the data pages.
+fn contents() -> &'static [Vec<u8>] {
+    static CONTENTS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    CONTENTS.get_or_init(|| {
+        (0..64)
+            .map(|seed| {
+                let rng = &mut Rng(seed);
+                let word = |n: usize| {
+                    let w = if rng.one_in(2) { rng.vector_word() } else { rng.value() };
+                    w.rotate_left((n & 3) as u32 * 8).to_le_bytes()
+                };
+                (0..DATA_SIZE / 8).flat_map(word).collect()
+            })
+            .collect()
+    })
 }

@@ -1,7 +1,7 @@
 //! One instruction on the host's processor, with every register given and taken.
 //!
-//! A few instructions of assembly load all registers and IRET to the instruction with RFLAGS.TF set. The trap, or
-//! whatever the instruction raises, comes back as a signal whose frame holds all registers; the handler leaves that
+//! A few instructions of assembly load all registers and IRET to the instruction. The single-step trap, the breakpoint
+//! behind it, or whatever the instruction raises, comes back as a signal whose frame holds all registers; the handler leaves that
 //! frame where it is and goes back to who entered, without returning from the signal: one signal a case, no system
 //! call.
 #![expect(unsafe_code, reason = "signal handlers, fixed mappings and machine code")]
@@ -12,9 +12,9 @@ use std::sync::{Mutex, MutexGuard};
 use minivmm::cpu::state::rflags;
 use minivmm::cpu::xsave::{Layout, MAX_IMAGE as IMAGE, MXCSR_MASK, VectorState, component};
 
-use crate::Result;
 use crate::generate::Case;
-use crate::machine::{CODE, DATA, DATA_SIZE, READ_ONLY};
+use crate::machine::{CODE, DATA, DATA_SIZE, INT3, READ_ONLY};
+use crate::{RETIRED, Result};
 
 /// Components that a case sets and compares: all but PKRU.
 const COMPONENTS: u64 = component::ALL & !component::PKRU;
@@ -173,6 +173,10 @@ impl Host {
             std::ptr::copy_nonoverlapping(case.bytes.as_ptr(), (CODE as *mut u8).add(at), case.bytes.len());
             std::ptr::copy_nonoverlapping(case.memory.as_ptr(), DATA as *mut u8, DATA_SIZE);
             self.code = (at, case.bytes.len());
+            if let Some(behind) = case.breakpoint() {
+                (behind as *mut u8).write(INT3);
+                self.code.1 += 1;
+            }
             let context = &(*cpu_diff_enter(&*self.frame)).uc_mcontext;
             // The kernel's image is followed by more stack, so that IMAGE bytes are there in any case.
             self.result_of(case, context, &*context.fpregs.cast::<[u8; IMAGE]>())
@@ -189,7 +193,7 @@ impl Host {
         let f = &mut *self.frame;
         f.gpr = case.state.gpr;
         f.rip = case.state.rip;
-        f.rflags = case.state.rflags | rflags::TF | rflags::IF;
+        f.rflags = case.state.rflags;
         case.state
             .vec
             .to_standard(&self.layout, COMPONENTS, &mut f.image)
@@ -213,7 +217,18 @@ impl Host {
         let code = c.gregs[libc::REG_ERR as usize] as u32;
         let cr2 = if vector == 14 { c.gregs[libc::REG_CR2 as usize] as u64 } else { 0 };
         let code = if matches!(vector, 10..=14 | 17) { code } else { 0 };
-        Result { state, trap: (vector, code, cr2) }
+        let trap = (vector, code, cr2);
+        let behind = case.state.rip + case.bytes.len() as u64;
+        if case.state.rflags & rflags::TF == 0 {
+            // The breakpoint behind the instruction, or the page behind it, which is not there.
+            if vector == 3 && state.rip == behind + 1 {
+                state.rip = behind;
+                return Result { state, trap: RETIRED };
+            } else if behind == CODE + 4096 && state.rip == behind && trap == (14, 0x14, behind) {
+                return Result { state, trap: RETIRED };
+            }
+        }
+        Result { state, trap }
     }
 }
 

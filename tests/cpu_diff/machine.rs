@@ -8,6 +8,8 @@ use minivmm::cpu::state::{CpuState, Segment, cr0, cr4, efer, seg};
 
 use crate::generate::Case;
 
+pub const INT3: u8 = 0xcc;
+
 /// Linear addresses, the same on the host: a page of code, two pages of data with nothing around them, one page that
 /// may only be read.
 pub const CODE: u64 = 0x1000_0000;
@@ -58,6 +60,10 @@ impl GuestMachine {
         code[self.code.0..self.code.0 + self.code.1].fill(0);
         self.code = (at, case.bytes.len());
         code[at..at + case.bytes.len()].copy_from_slice(&case.bytes);
+        if let Some(behind) = case.breakpoint() {
+            code[(behind - CODE) as usize] = INT3;
+            self.code.1 += 1;
+        }
         for n in 0..2 {
             self.ram[DATA_PAGE + n].0.copy_from_slice(&case.memory[4096 * n..4096 * (n + 1)]);
         }

@@ -22,9 +22,12 @@ use machine::{DATA, DATA_SIZE, GuestMachine, user_state};
 #[derive(Clone, Debug, PartialEq)]
 struct Result {
     state: CpuState,
-    /// Vector, error code, and CR2 for page faults. Vector 1 is the single-step trap: the instruction retired.
+    /// Vector, error code, and CR2 for page faults; or [`RETIRED`].
     trap: (u8, u32, u64),
 }
+
+/// The instruction is done; if RFLAGS.TF was set, the single-step trap has come.
+const RETIRED: (u8, u32, u64) = (1, 0, 0);
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
@@ -35,6 +38,7 @@ fn on_software(cpu: &mut Cpu, m: &mut GuestMachine, case: &Case) -> Option<Resul
     cpu.state = case.state.clone();
     let trap = match cpu.run_one(m, None) {
         Outcome::Unsupported(_) => return None,
+        Outcome::Retired => RETIRED,
         Outcome::Exception(e) | Outcome::Trap(e) => (e.vector, e.code.unwrap_or(0), e.cr2.unwrap_or(0)),
         Outcome::SoftwareInterrupt(v) => (v, 0, 0),
         other => panic!("{other:?} from {:02x?}", case.bytes),
@@ -50,7 +54,7 @@ fn as_linux_tells((vector, code, cr2): (u8, u32, u64)) -> (u8, u32, u64) {
 
 fn differences(case: &Case, soft: &Result, m: &GuestMachine, host: &Result, on_host: &[u8]) -> Vec<String> {
     let mut out = Vec::new();
-    let retired = host.trap.0 == 1;
+    let retired = host.trap == RETIRED;
     let page = |(v, code, cr2): (u8, u32, u64)| {
         (v, code, if mask::fault_address_is_open(case) { cr2 >> 12 } else { cr2 })
     };

@@ -8,8 +8,8 @@ use iced_x86::{Instruction, Mnemonic as N, OpKind, RflagsBits};
 use minivmm::cpu::state::{gpr, rflags as rf};
 use minivmm::cpu::xsave::VectorState;
 
-use crate::Result;
 use crate::generate::Case;
+use crate::{RETIRED, Result};
 
 /// RFLAGS bits whose value after the instruction the SDM leaves open.
 ///
@@ -119,7 +119,7 @@ pub struct Row {
 }
 
 /// Left open by the SDM: any processor may differ from any other.
-const OPEN: [Row; 9] = [
+const OPEN: [Row; 10] = [
     Row {
         what: "MASKMOVQ, MASKMOVDQU with a mask of zeros: whether memory that is not there faults",
         source: "SDM vol. 2, MASKMOVQ, MASKMOVDQU: \"page faults may still be signaled (implementation dependent)\"",
@@ -174,11 +174,12 @@ const OPEN: [Row; 9] = [
         },
     },
     Row {
-        what: "FXSAVE, XSAVE and their kin with an operand that faults in several ways: which fault is told",
-        source: "SDM vol. 1, 13.7 to 13.12: no order of the accesses; vol. 3, table of priorities, as for CMPS",
+        what: "FXSAVE, XSAVE and their kin with an operand that faults, perhaps in several ways: whether, and which is told",
+        source: "SDM vol. 1, 13.13: may access any byte of a component operated on even when that is omitted; no order",
         applies: |case, soft, host| {
             let fault = |r: &Result| matches!(r.trap.0, 12..=14);
-            crate::generate::has_image(&case.instruction) && fault(soft) && fault(host)
+            crate::generate::has_image(&case.instruction)
+                && (fault(soft) && fault(host) || soft.trap == RETIRED && host.trap.0 == 14)
         },
     },
     Row {
@@ -197,6 +198,14 @@ const OPEN: [Row; 9] = [
             matches!(n, N::Dpps | N::Dppd | N::Vdpps | N::Vdppd)
                 && (soft.trap.0, host.trap.0) == (19, 19)
                 && soft.state.vec == VectorState { mxcsr: soft.state.vec.mxcsr, ..host.state.vec.clone() }
+        },
+    },
+    Row {
+        what: "ENTER: how many bytes at the new stack pointer must be writable",
+        source: "SDM vol. 2, ENTER: a page fault whenever a write using the final stack pointer would; no size is told",
+        applies: |case, soft, host| {
+            let crosses = (1..8).contains(&(host.trap.2.wrapping_sub(soft.state.gpr[gpr::RSP])));
+            case.instruction.mnemonic() == N::Enter && soft.trap == RETIRED && host.trap.0 == 14 && crosses
         },
     },
     Row {
