@@ -296,7 +296,9 @@ const AMD: [Row; 8] = [
         source: "SDM vol. 2, MASKMOVDQU, tells of a mask of zeros only; observed",
         applies: |case, soft, host| {
             let masked = matches!(case.instruction.mnemonic(), N::Maskmovq | N::Maskmovdqu | N::Vmaskmovdqu);
-            masked && (soft.trap.0, host.trap.0) == (1, 14)
+            let elsewhere =
+                soft.trap == RETIRED || soft.trap.0 == 14 && soft.trap.2 >> 12 != host.trap.2 >> 12;
+            masked && host.trap.0 == 14 && elsewhere
         },
     },
     Row {
