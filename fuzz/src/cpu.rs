@@ -248,7 +248,7 @@ impl Bench {
 /// Page tables of every kind that map all RAM one to one, descriptor tables, and handlers that return.
 fn tables(m: &mut FuzzMachine) {
     let entry = |m: &mut FuzzMachine, page: usize, n: usize, to: usize, flags: u64| {
-        m.poke(page * 4096 + 8 * n, &(to as u64 * 4096 | flags).to_le_bytes());
+        m.poke(page * 4096 + 8 * n, &((to as u64 * 4096) | flags).to_le_bytes());
     };
     // PML5 -> PML4 -> PDPT -> PD -> PT; PAE enters at its own PDPT.
     for level in 0..4 {
@@ -258,7 +258,7 @@ fn tables(m: &mut FuzzMachine) {
     entry(m, PAE_ROOT, 0, TABLES + 3, 1);
     for n in 0..PAGES {
         entry(m, TABLES + 4, n, n, 7);
-        m.poke(LEGACY_TABLE * 4096 + 4 * n, &(n as u32 * 4096 | 7).to_le_bytes());
+        m.poke(LEGACY_TABLE * 4096 + 4 * n, &((n as u32 * 4096) | 7).to_le_bytes());
     }
     m.poke(LEGACY_ROOT * 4096, &((LEGACY_TABLE * 4096) as u32 | 7).to_le_bytes());
     for (n, descriptor) in GDT_ENTRIES.iter().enumerate() {
@@ -347,7 +347,7 @@ fn state(mode: u8, input: &mut Input) -> CpuState {
         _ => (paged, TABLES + 1, features | cr4::PAE, long, code64),
     };
     (s.cr0, s.cr3, s.cr4, s.efer) = (cr0, cr3 as u64 * 4096, cr4, efer);
-    if mode % 8 == 0 {
+    if mode.is_multiple_of(8) {
         s.segs = [Segment { selector: 0, attr: 0x93, limit: 0xffff, base: 0 }; 6];
         s.segs[seg::CS] = Segment { selector: 0x1000, attr: 0x9b, limit: 0xffff, base: CODE as u64 * 4096 };
         (s.rip, s.gpr[4]) = (0, 0x8000);

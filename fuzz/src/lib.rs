@@ -7,4 +7,7 @@ pub mod cpu;
 pub mod input;
 
 /// Every target by name. Each has `fuzz_targets/NAME.rs`, a `[[bin]]` in `Cargo.toml`, and `corpus/NAME/`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("cpu", cpu::run)];
+pub const TARGETS: &[(&str, Body)] = &[("cpu", cpu::run)];
+
+/// One execution.
+pub type Body = fn(&[u8]);

@@ -292,7 +292,7 @@ fn place_image(rng: &mut Rng, s: &mut CpuState, memory: &mut [u8], target: u64) 
     image[512..576].fill(0);
     image[512..520].copy_from_slice(&present.to_le_bytes());
     image[520..528].copy_from_slice(&xcomp.to_le_bytes());
-    let mxcsr = if rng.one_in(8) { 1 << 16 + rng.below(16) } else { rng.next() as u32 & 0xffff };
+    let mxcsr = if rng.one_in(8) { 1 << (16 + rng.below(16)) } else { rng.next() as u32 & 0xffff };
     image[24..28].copy_from_slice(&mxcsr.to_le_bytes());
     if rng.one_in(16) {
         image[512 + rng.below(64) as usize] |= 1 << rng.below(8);
