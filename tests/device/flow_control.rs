@@ -83,3 +83,20 @@ fn swxoff_sends_a_pause_frame() {
     assert_eq!(sent[0][12..18], pause(0x1234)[12..18]);
     assert_eq!(bench.read(reg::XOFFTXC), 1);
 }
+
+#[test]
+fn an_unknown_opcode_is_counted() {
+    let bench = bench(0);
+    let mut other = pause(1);
+    other[15] = 9;
+    bench.inject(&other);
+    assert_eq!((bench.read(reg::FCRUC), bench.read(reg::XOFFRXC)), (1, 0));
+    assert_eq!(bench.read(reg::STATUS) & status::TXOFF, 0);
+}
+
+#[test]
+fn a_pause_frame_for_the_host_is_no_good_packet() {
+    let bench = bench(rctl::MPE);
+    assert_eq!(bench.inject(&pause(1)), Delivery::Taken);
+    assert_eq!((bench.read(reg::TPR), bench.read(reg::GPRC), bench.read(reg::MPRC)), (1, 0, 0));
+}

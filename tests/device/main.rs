@@ -3,6 +3,9 @@
 //! No KVM, no tap, no thread but where threads are the subject. One file for each behaviour.
 
 mod bars;
+mod causes;
+mod checksums;
+mod coverage;
 mod damaged_frames;
 mod eeprom;
 mod flow_control;
@@ -13,10 +16,13 @@ mod linux_driver;
 mod msi_and_power;
 mod overflow;
 mod receive;
+mod receive_ring;
 mod register_docs;
+mod resets;
 mod robustness;
 mod segmentation;
 mod self_test;
 mod statistics;
 mod transmit;
+mod transmit_fields;
 mod wake;

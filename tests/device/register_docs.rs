@@ -4,8 +4,19 @@ use std::fmt::Write;
 
 use minivmm::nic::e1000::regs::table::{ALIASES, Class, OnReset, State, TABLE, find};
 
-const BEGIN: &str = "<!-- register table: begin -->";
-const END: &str = "<!-- register table: end -->";
+/// Holds the part of `docs/e1000.md` between the marks of this name to be `generated`, or makes it so.
+pub(crate) fn replace_block(name: &str, generated: &str) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/e1000.md");
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once(&begin).expect("begin mark");
+    let (documented, after) = rest.split_once(&end).expect("end mark");
+    if std::env::var_os("MINIVMM_BLESS").is_some() {
+        std::fs::write(path, format!("{before}{begin}{generated}{end}{after}")).unwrap();
+    } else {
+        assert!(documented == generated, "docs/e1000.md is stale: run this test alone with MINIVMM_BLESS=1");
+    }
+}
 
 fn generated() -> String {
     let mut text =
@@ -44,14 +55,5 @@ fn generated() -> String {
 
 #[test]
 fn the_documented_table_is_the_one_in_the_code() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/e1000.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("begin mark");
-    let (documented, after) = rest.split_once(END).expect("end mark");
-    let generated = generated();
-    if std::env::var_os("MINIVMM_BLESS").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{generated}{END}{after}")).unwrap();
-        return;
-    }
-    assert!(documented == generated, "docs/e1000.md is stale: run this test with MINIVMM_BLESS=1");
+    replace_block("register table", &generated());
 }

@@ -308,3 +308,46 @@ fn contexts_do_not_outlive_a_reset() {
     bench.ring_doorbell();
     assert!(bench.peer.take().is_none());
 }
+
+#[test]
+fn finished_and_failed_segmentations_are_counted() {
+    for accepts in [Offloads::default(), TAKES_ALL] {
+        let mut bench = TestNic::default();
+        bench.start_tx(64);
+        bench.peer.set_accepts(accepts);
+        let packet = prepare(true, true, &[1; 3000], 1000);
+        queue(&mut bench, &packet, &[], BOTH, 0);
+        queue(&mut bench, &packet, &[], BOTH, 0);
+        assert_eq!((bench.read(reg::TSCTC), bench.read(reg::TSCTFC)), (2, 0));
+        assert_eq!(bench.read(reg::TPT), 6, "each segment is a packet");
+    }
+    let mut bench = TestNic::default();
+    bench.start_tx(64);
+    let packet = prepare(true, true, &[1; 3000], 1000);
+    let short = Prepared { frame: packet.frame[..40].to_vec(), ..packet };
+    queue(&mut bench, &short, &[], BOTH, 0);
+    assert_eq!((bench.read(reg::TSCTC), bench.read(reg::TSCTFC)), (0, 1), "less than a header");
+}
+
+#[test]
+fn the_identification_counts_up_and_wraps() {
+    let mut bench = TestNic::default();
+    bench.start_tx(64);
+    let mut packet = prepare(true, true, &[1; 3500], 1000);
+    packet.frame[18..20].copy_from_slice(&[0xff, 0xfe]);
+    queue(&mut bench, &packet, &[], BOTH, 0);
+    let ids: Vec<_> = bench.peer.take_all().iter().map(|f| u16::from_be_bytes([f[18], f[19]])).collect();
+    assert_eq!(ids, [0xfffe, 0xffff, 0, 1]);
+}
+
+#[test]
+fn linuxs_four_byte_sentinel_is_payload_like_any_other() {
+    let mut bench = TestNic::default();
+    bench.start_tx(64);
+    let payload: Vec<u8> = (0..2500u32).map(|n| n as u8).collect();
+    let packet = prepare(true, true, &payload, 1000);
+    let len = packet.frame.len() as u32;
+    queue(&mut bench, &packet, &[54, len - 58], BOTH, 0);
+    let together: Vec<u8> = bench.peer.take_all().iter().flat_map(|segment| check(segment).0).collect();
+    assert_eq!(together, payload);
+}

@@ -1,9 +1,9 @@
 //! Intel's own self-test as Linux runs it (`ethtool -t eth0 offline`): registers, EEPROM, interrupts, loopback,
 //! link, in the driver's order, at both extremes of the link delay.
 
-use minivmm::nic::e1000::spec::{ctrl, rctl, reg, status, tctl};
+use minivmm::nic::e1000::spec::{ctrl, ctrl_ext, rctl, reg, status, tctl};
 use minivmm::nic::e1000::testing::{MAC, RX_RING, TX_RING, TestNic};
-use minivmm::nic::e1000::{Config, regs::table};
+use minivmm::nic::e1000::{Config, Model, Overflow, regs::table};
 
 const PATTERNS: [u32; 4] = [0x5a5a_5a5a, 0xa5a5_a5a5, 0, 0xffff_ffff];
 const MS: u64 = 1_000_000;
@@ -14,6 +14,9 @@ fn reset(bench: &TestNic) {
     bench.write(reg::TCTL, tctl::PSP);
     bench.advance(10 * MS);
     bench.io_write(reg::CTRL, bench.read(reg::CTRL) | ctrl::RST);
+    if bench.nic.model() == Model::I82544Gc {
+        bench.write(reg::CTRL_EXT, bench.read(reg::CTRL_EXT) | ctrl_ext::EE_RST);
+    }
     bench.advance(5 * MS);
     bench.write(reg::IMC, 0xffff_ffff);
     bench.read(reg::ICR);
@@ -190,8 +193,8 @@ fn loopback_test(bench: &TestNic) {
     bench.phy_write(0, bench.phy_read(0) | 0x8000);
 }
 
-fn offline_test(link_delay_ns: u64) {
-    let bench = TestNic::new(Config { link_delay_ns, ..Config::new(MAC) });
+fn offline_test(config: Config) {
+    let bench = TestNic::new(config);
     reset(&bench);
     bench.phy_write(0, bench.phy_read(0) | 0x1200);
     bench.advance(4000 * MS);
@@ -215,14 +218,26 @@ fn offline_test(link_delay_ns: u64) {
     }
 }
 
+/// All three parts, patient and wire-like, strict and not.
+fn boards() -> impl Iterator<Item = Config> {
+    Model::ALL.into_iter().flat_map(|model| {
+        [(false, Overflow::Wait), (true, Overflow::Drop)].map(|(strict, overflow)| Config {
+            model,
+            strict,
+            overflow,
+            ..Config::new(MAC)
+        })
+    })
+}
+
 #[test]
 fn the_offline_test_passes_with_the_link_up_at_once() {
-    offline_test(0);
+    boards().for_each(offline_test);
 }
 
 #[test]
 fn the_offline_test_passes_with_two_seconds_of_negotiation() {
-    offline_test(2_000_000_000);
+    boards().for_each(|board| offline_test(Config { link_delay_ns: 2_000_000_000, ..board }));
 }
 
 #[test]

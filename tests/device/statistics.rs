@@ -67,3 +67,21 @@ fn reset_clears_the_counters_but_not_the_machines() {
     assert_eq!(bench.read(reg::TPT), 0);
     assert_eq!(bench.nic.stats_snapshot().tx_frames, 1);
 }
+
+#[test]
+fn what_cannot_happen_is_never_counted() {
+    use minivmm::nic::e1000::regs::table::{Class, State, TABLE};
+    let mut bench = TestNic::default();
+    bench.start_tx(16);
+    bench.start_rx(16, rctl::BAM);
+    for len in [60, 1514] {
+        bench.send(&frame_to(OTHER, len));
+        bench.inject(&frame_to(MAC, len));
+    }
+    for row in TABLE.iter().filter(|row| row.class == Class::Rc && row.state == State::Stored) {
+        for n in 0..row.count {
+            bench.write(row.offset + n * row.stride, 5);
+            assert_eq!(bench.read(row.offset + n * row.stride), 0, "{}", row.name);
+        }
+    }
+}

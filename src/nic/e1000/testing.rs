@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::spec::{DESC_LEN, ctrl, eeprom, mdic, rctl, reg, rxd, tctl, txd};
-use super::{BAR_MMIO, Config, E1000};
+use super::{BAR_MMIO, Config, E1000, Model};
 use crate::bus::{Access, Width};
 use crate::irq::IrqLine;
 use crate::memory::{DmaHandle, GuestRam};
@@ -255,10 +255,12 @@ impl TestNic {
         })
     }
 
-    /// Asks for the EEPROM and selects it.
+    /// Asks for the EEPROM, where that is the custom, and selects it.
     pub fn eeprom_acquire(&self) {
-        self.write(reg::EECD, self.read(reg::EECD) | eeprom::REQ);
-        assert_ne!(self.read(reg::EECD) & eeprom::GNT, 0);
+        if self.nic.model() != Model::I82544Gc {
+            self.write(reg::EECD, self.read(reg::EECD) | eeprom::REQ);
+            assert_ne!(self.read(reg::EECD) & eeprom::GNT, 0);
+        }
         self.eeprom_standby();
     }
 
