@@ -7,8 +7,10 @@ use minivmm::pci::{Function, PowerState};
 
 const CTRL_DUP: u32 = 0x0004;
 
+type Reset = fn(&TestNic);
+
 /// The ways to reset the device without resetting its slot.
-fn device_resets() -> Vec<(&'static str, fn(&TestNic))> {
+fn device_resets() -> Vec<(&'static str, Reset)> {
     vec![
         ("CTRL.RST", |bench| bench.write(reg::CTRL, ctrl::RST)),
         ("CTRL_DUP.RST", |bench| bench.write(CTRL_DUP, ctrl::RST)),
