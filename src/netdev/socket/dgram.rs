@@ -288,7 +288,7 @@ fn inherited(number: i32) -> Result<Sockets, SocketError> {
     let bad = |why| SocketError::BadFd { fd: number, why };
     let fd = inherit::adopt(number).map_err(|_| bad("is not open"))?;
     match sockopt::socket_type(&fd) {
-        Ok(SocketType::DGRAM | SocketType::SEQPACKET) => {}
+        Ok(SocketType::DGRAM) => {}
         Ok(_) => return Err(bad("is not a datagram socket: use -netdev stream,addr.type=fd for it")),
         Err(_) => return Err(bad("is not a socket")),
     }
@@ -384,11 +384,11 @@ impl FrameReader for DgramReader {
                 }
                 Ok((_, got, from)) => (got, from),
                 Err(Errno::AGAIN) => return Incoming::Empty,
-                // ICMP's answer to a datagram of ours; told once and gone.
-                Err(Errno::INTR | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => {
-                    return Incoming::Ignored;
-                }
-                Err(error) => return Incoming::End(error.to_string()),
+                Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::NOTCONN | Errno::OPNOTSUPP)) => {
+                return Incoming::End(error.to_string());
+            }
+            // The network's answer to a datagram of ours (ICMP, an interface that is down); told once and gone.
+            Err(_) => return Incoming::Ignored,
             };
         if from.is_some() && from == self.own {
             return Incoming::Ignored;

@@ -96,7 +96,9 @@ impl Server {
 /// The listener's events.
 impl FdHandler for Stream {
     fn ready(&self, _ready: Ready) {
+        // Told to look away, the loop may have seen the next one in the same moment; it waits its turn.
         if let Role::Server(server) = &self.role
+            && self.present().is_none()
             && let Some((fd, from)) = server.accept()
         {
             self.connected(fd, &from, server.keep_alive);
