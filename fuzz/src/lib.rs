@@ -5,9 +5,10 @@
 
 pub mod cpu;
 pub mod input;
+pub mod socket_framing;
 
 /// Every target by name. Each has `fuzz_targets/NAME.rs`, a `[[bin]]` in `Cargo.toml`, and `corpus/NAME/`.
-pub const TARGETS: &[(&str, Body)] = &[("cpu", cpu::run)];
+pub const TARGETS: &[(&str, Body)] = &[("cpu", cpu::run), ("socket_framing", socket_framing::run)];
 
 /// One execution.
 pub type Body = fn(&[u8]);

@@ -385,10 +385,10 @@ impl FrameReader for DgramReader {
                 Ok((_, got, from)) => (got, from),
                 Err(Errno::AGAIN) => return Incoming::Empty,
                 Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::NOTCONN | Errno::OPNOTSUPP)) => {
-                return Incoming::End(error.to_string());
-            }
-            // The network's answer to a datagram of ours (ICMP, an interface that is down); told once and gone.
-            Err(_) => return Incoming::Ignored,
+                    return Incoming::End(error.to_string());
+                }
+                // The network's answer to a datagram of ours (ICMP, an interface that is down); told once and gone.
+                Err(_) => return Incoming::Ignored,
             };
         if from.is_some() && from == self.own {
             return Incoming::Ignored;

@@ -14,7 +14,7 @@ mod connection;
 mod dgram;
 mod error;
 pub mod framing;
-mod l2tpv3_header;
+pub mod l2tpv3_header;
 mod passt;
 mod receiver;
 mod stream;
