@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::socket_options::{DgramOptions, L2tpv3Options, PasstOptions, SocketOptions, StreamOptions};
+use super::user_net::UserOptions;
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +124,8 @@ pub enum NetdevKind {
     HubPort(HubPortOptions),
     /// A tap interface of the host.
     Tap(TapOptions),
+    /// A network of its own, in this process.
+    User(Box<UserOptions>),
     /// A tap on a bridge, made by a helper.
     Bridge(BridgeHelper),
     /// Frames over a connection.

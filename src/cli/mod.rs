@@ -13,6 +13,7 @@ mod config;
 mod device;
 mod draft;
 mod error;
+mod forward_rule;
 mod help;
 mod keyval;
 mod machine;
@@ -23,6 +24,7 @@ mod options;
 mod serial;
 mod socket_options;
 mod suggest;
+mod user_net;
 mod values;
 
 use std::ffi::OsString;
@@ -34,10 +36,12 @@ pub use config::{
     PciAddress, ScriptChoice, Serial, TapOptions,
 };
 pub use error::CliError;
+pub use forward_rule::{host_forward, listen_at};
 pub use socket_options::{
     Cookies, CounterChoice, DgramOptions, InetAddress, L2tpv3Options, PasstOptions, SocketAddress,
     SocketOptions, StreamOptions, UnixAddress,
 };
+pub use user_net::{ForwardTarget, GuestForward, HostForward, ListenAt, UserOptions};
 
 /// Reads a command line, without the program's name: `parse(std::env::args_os().skip(1))`.
 ///

@@ -11,6 +11,7 @@ pub mod network;
 mod open;
 pub mod socket;
 pub mod tap;
+pub mod user;
 pub mod vnet_hdr;
 
 pub use counters::{DirectionCounters, DirectionStats, PortCounters, PortStats};
@@ -18,6 +19,7 @@ pub use hub::{HubError, HubPort};
 pub use network::{Network, NetworkError, NicEnd};
 pub use socket::{Dgram, SocketError, Stream};
 pub use tap::{Tap, TapError};
+pub use user::{User, UserError, UserInfo};
 
 use crate::event::EventHandle;
 use crate::netport::FramePort;
@@ -53,6 +55,14 @@ pub enum NetdevError {
         /// What was wrong.
         error: TapError,
     },
+    /// `-netdev user`.
+    #[error("-netdev user,id={id}: {error}")]
+    User {
+        /// `id=`.
+        id: String,
+        /// What was wrong.
+        error: UserError,
+    },
     /// `-netdev stream`, `dgram`, `socket`, `l2tpv3` and `passt`.
     #[error("-netdev {kind},id={id}: {error}")]
     Socket {
@@ -87,6 +97,11 @@ pub trait Backend: FramePort {
 
     /// The hub that it is a port of.
     fn hub(&self) -> Option<u32> {
+        None
+    }
+
+    /// The user network that it is, if it is one: forwards and connections.
+    fn user(&self) -> Option<&User> {
         None
     }
 }

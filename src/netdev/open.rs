@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hub::Hubs;
-use super::{Backend, NetdevError, Surroundings, Tap, socket};
+use super::{Backend, NetdevError, Surroundings, Tap, User, socket};
 use crate::cli::{Netdev, NetdevKind};
 
 /// Opens one backend; ports of hubs belong to `hubs`. Nothing is left behind on failure.
@@ -22,6 +22,7 @@ pub(super) fn open(
             Err(error) => Err(NetdevError::HubPort { id: id.clone(), error }),
         },
         NetdevKind::Tap(options) => Ok(Tap::open(id, options, around)?),
+        NetdevKind::User(options) => Ok(User::open(id, options, around)?),
         NetdevKind::Bridge(helper) => Ok(Tap::open_bridge(id, helper, around)?),
         NetdevKind::Stream(options) => socket::open_stream(id, options, around),
         NetdevKind::Dgram(options) => socket::open_dgram(id, options, around),

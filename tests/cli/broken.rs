@@ -119,7 +119,15 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-netdev id=n0", &["the type of the backend is missing; write -netdev tap,id=ID"]),
     ("-netdev tep,id=n0", &["'tep' is not a backend; did you mean 'tap'?"]),
     ("-netdev foo,id=n0", &["'foo' is not a backend; -netdev help lists what there is"]),
-    ("-netdev user,id=n0", &["QEMU's backend 'user' is not here; use -netdev tap"]),
+    ("-netdev user,id=n0,smb=/srv", &["-netdev user has no 'smb' here; leave it out"]),
+    (
+        "-netdev user,id=n0,net=10.0.2.0",
+        &["net: '10.0.2.0' lacks the prefix length; did you mean 10.0.2.0/24?"],
+    ),
+    (
+        "-netdev user,id=n0,hostfwd=foo",
+        &["hostfwd: 'foo' has no '-' before the guest's end; write [tcp|udp]:"],
+    ),
     (
         "-netdev vde,id=n0",
         &["QEMU's backend 'vde' is not here; its library is not built in: put a tap on the switch"],

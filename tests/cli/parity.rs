@@ -34,6 +34,9 @@ fn nic(config: &Config) -> &E1000Options {
 
 #[test]
 fn the_bare_line_has_the_defaults() {
+    let default_nic = nic(&run("-nic user")).clone();
+    assert_eq!(default_nic.netdev.as_deref(), Some("#net0"));
+    assert_eq!((default_nic.model, default_nic.mac_given), (NicModel::I82540Em, false));
     assert_eq!(
         run(""),
         Config {
@@ -42,8 +45,8 @@ fn the_bare_line_has_the_defaults() {
             append: String::new(),
             memory: 256 << 20,
             smp: 1,
-            netdevs: vec![],
-            devices: vec![],
+            netdevs: vec![Netdev { id: "#net0".into(), kind: NetdevKind::User(Box::default()) }],
+            devices: vec![Device::E1000(default_nic)],
             accel: vec![],
             cpu: CpuModel::Host,
             nographic: false,
@@ -307,7 +310,8 @@ fn fw_cfg_files() {
 
 #[test]
 fn asking_for_nothing_is_granted() {
-    assert_eq!(run("-display none -vga none -monitor none -parallel none -net none -nic none"), run(""));
+    assert_eq!(run("-display none -vga none -monitor none -parallel none"), run(""));
+    assert_eq!(run("-net none -nic none"), run("-nodefaults -serial stdio"));
 }
 
 #[test]

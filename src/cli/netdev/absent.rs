@@ -11,7 +11,6 @@ const fn row(name: &'static str, instead: &'static str) -> Absent {
 }
 
 pub(super) const ABSENT: &[Absent] = &[
-    row("user", "use -netdev tap,id=ID: it brings the same 10.0.2.0/24"),
     row(
         "vde",
         "its library is not built in: put a tap on the switch ('vde_plug2tap -s SWITCH tap0') and use -netdev tap,id=ID,ifname=tap0",

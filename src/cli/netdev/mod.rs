@@ -13,6 +13,7 @@ mod passt;
 mod socket;
 mod stream;
 mod tap;
+mod user;
 
 use super::config::{Netdev, NetdevKind, ScriptChoice};
 use super::error::{CliError, Context, Wrong, quoted};
@@ -40,6 +41,7 @@ pub(super) enum Request {
 
 pub(super) static BACKENDS: &[&Backend] = &[
     &tap::BACKEND,
+    &user::BACKEND,
     &bridge::BACKEND,
     &stream::BACKEND,
     &dgram::BACKEND,
