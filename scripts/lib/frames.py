@@ -1,5 +1,6 @@
 """Frames put on the wire by hand, from the host's end of the cable, and what the guest saw of them."""
 import socket
+import struct
 import time
 
 from lib import netns
@@ -28,6 +29,39 @@ def send(frame, count=1, interface=None):
 
 def frame(destination, payload=b"", ethertype=EXPERIMENT):
     return (destination + OURS + ethertype + payload).ljust(60, b"\0")
+
+
+def internet_sum(data):
+    """The Internet checksum (RFC 1071) of `data`."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def ipv4(protocol, body, source="10.0.2.2", destination="10.0.2.15"):
+    """An IPv4 packet; `body` is the protocol's header and data."""
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0,
+                       socket.inet_aton(source), socket.inet_aton(destination))
+    return head[:10] + struct.pack("!H", internet_sum(head)) + head[12:] + body
+
+
+def with_sum(protocol, body, at, flip=0, source="10.0.2.2", destination="10.0.2.15"):
+    """`body` (TCP or UDP) with its checksum at `at`, in which the bits of `flip` are turned over."""
+    pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!HH", protocol, len(body))
+    value = internet_sum(pseudo + body[:at] + b"\0\0" + body[at + 2 :]) or 0xFFFF
+    return body[:at] + struct.pack("!H", value ^ flip) + body[at + 2 :]
+
+
+def udp(port, data=b"x" * 64, flip=0):
+    body = struct.pack("!HHHH", 4000, port, 8 + len(data), 0) + data
+    return ipv4(17, with_sum(17, body, 6, flip))
+
+
+def tcp_syn(port, flip=0):
+    body = struct.pack("!HHIIBBHHH", 4000, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
+    return ipv4(6, with_sum(6, body, 16, flip))
 
 
 def received(vm):

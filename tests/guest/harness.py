@@ -15,6 +15,7 @@ def arguments(description):
     """Every guest test takes --accel; minivmm and the guest must have been built (scripts/test does)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--accel", default="", help="passed on as -accel")
+    parser.add_argument("--long", action="store_true", help="all repetitions and all data (minutes); else some of them")
     args = parser.parse_args()
     for path in ("target/release/minivmm", "target/guest/bzImage"):
         if not os.path.exists(os.path.join(REPO, path)):
@@ -24,6 +25,31 @@ def arguments(description):
 
 def accel_options(args):
     return ["-accel", args.accel] if args.accel else []
+
+
+def boot(args, device="e1000", tap="tap,id=n0", options=(), limit=300):
+    """A guest with one NIC whose agent answers; `device` and `tap` are what stands behind -device and -netdev."""
+    from lib.vm import Vm
+
+    net = ["-netdev", tap, "-device", f"{device},netdev=n0"]
+    vm = Vm([*accel_options(args), "-timeout", "3000", *options], net)
+    try:
+        vm.agent(limit)
+    except Failed:
+        vm.kill()
+        raise
+    return vm
+
+
+def in_the_background(command):
+    """A shell command that the agent starts and does not wait for."""
+    return f"({command}) < /dev/null > /dev/null 2>&1 &"
+
+
+def no_complaint(vm, about="e1000|eth0|hang|irq|dma|BUG|WARN"):
+    """The kernel has said nothing worse than a notice about these since the last call."""
+    text = vm.run(f"dmesg -r -c | grep -E '^<[0-4]>' | grep -i -E '{about}' || true")
+    want(not text.strip(), f"the kernel complains: {text}")
 
 
 def main(script, checks):
