@@ -185,6 +185,17 @@ fn what_a_datagram_cannot_have_is_told() {
     assert!(no_route.ends_with("name an interface by its address (localaddr=ADDRESS)"), "{no_route}");
     let mixed = "dgram,id=n0,local.type=inet,local.host=127.0.0.1,local.port=1,remote.type=inet,remote.host=::1,remote.port=2";
     assert!(error(mixed).contains("it has no address of the same kind (IPv4 or IPv6) as the local one"));
+    // Without the right to raw sockets. (The line belongs to a helper process, which has given it up.)
+    let exe = std::env::current_exe().unwrap();
+    let raw = sh(&format!(
+        "MINIVMM_NETDEV_ROLE=line-error NETDEV_LINE=l2tpv3,id=n0,src=127.0.0.1,dst=127.0.0.1,txsession=1 \
+         setpriv --bounding-set=-net_raw --inh-caps=-net_raw {}",
+        exe.display()
+    ));
+    assert!(
+        raw.contains("L2TPv3 directly over IP needs CAP_NET_RAW: use udp=on,srcport=PORT,dstport=PORT"),
+        "{raw}"
+    );
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let line = format!("dgram,id=n0,local.type=fd,local.str={}", std::os::fd::AsRawFd::as_raw_fd(&udp));
     assert!(error(&line).contains("is a socket that is not connected"));

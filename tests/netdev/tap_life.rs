@@ -36,6 +36,10 @@ pub fn role(name: &str) {
             let tap = host.open(&TapOptions { fd: Some(fd), ..options() });
             println!("{} {}", tap.ifname(), tap.describe());
         }
+        "line-error" => {
+            let line = std::env::var("NETDEV_LINE").expect("NETDEV_LINE");
+            println!("{}", Cable::try_new(&line, 1).map_or_else(|error| error, |_| "opened".into()));
+        }
         "open-error" => {
             let ifname = std::env::var("TAP_NAME").ok();
             let error = Host::new().try_open(&TapOptions { ifname, ..options() });
