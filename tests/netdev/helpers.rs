@@ -26,9 +26,10 @@ flags = 0x1002 | (0x4000 if "use-vnet" in words else 0)
 fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"helped", flags))
 with socket.socket(fileno=int(words["fd"])) as s:
     s.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [tap]))])
-open(os.environ.get("HELPER_LOG", "/dev/null"), "a").write(words["br"] + "\n")
+open("LOG", "a").write(words["br"] + "\n")
 END"#;
-    script(dir, "helper", body).display().to_string()
+    let log = dir.join("log").display().to_string();
+    script(dir, "helper", &body.replace("LOG", &log)).display().to_string()
 }
 
 fn a_bridge_helper_hands_over_a_tap() {
@@ -49,6 +50,7 @@ fn a_bridge_helper_hands_over_a_tap() {
         drop(cable);
         eventually("the tap is gone", || !sh("ip -o link").contains("helped"));
     }
+    assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "br0\nbr7\nbr0\nmine\n");
 }
 
 fn a_bridge_helper_that_fails_is_quoted() {
