@@ -83,7 +83,6 @@ pub(super) static ABSENT: &[Absent] = &[
     none_is_fine("parallel", "leave it out: there is no parallel port"),
     row("chardev", "use -serial file:PATH or unix:PATH"),
     row("debugcon", "use -serial"),
-    row("object", "there are no objects"),
     row("global", "write the property into -device"),
     row("set", "write the property into -device"),
     row("readconfig", "write the options on the command line"),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{
-    AccelChoice, CpuModel, DEFAULT_MEMORY, Device, FwCfgFile, MachineConfig, Netdev, Serial,
+    AccelChoice, CpuModel, DEFAULT_MEMORY, Device, FilterOptions, FwCfgFile, MachineConfig, Netdev, Serial,
 };
 use super::error::Context;
 use super::net::Net;
@@ -28,6 +28,7 @@ pub(super) struct Draft {
     pub(super) memory: u64,
     pub(super) smp: u32,
     pub(super) netdevs: Vec<Given<Netdev>>,
+    pub(super) filters: Vec<Given<FilterOptions>>,
     pub(super) devices: Vec<Given<Device>>,
     /// `-net` and `-nic`, to become netdevs and devices.
     pub(super) nets: Vec<Given<Net>>,
@@ -73,6 +74,7 @@ impl Default for Draft {
             memory: DEFAULT_MEMORY,
             smp: 1,
             netdevs: Vec::new(),
+            filters: Vec::new(),
             devices: Vec::new(),
             nets: Vec::new(),
             says_network: false,

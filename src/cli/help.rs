@@ -8,6 +8,7 @@ use super::keyval::Key;
 use super::machine::{self, CPU_MODELS, TYPES};
 use super::net;
 use super::netdev::{BACKENDS, Backend};
+use super::object;
 use super::options::{Group, OPTIONS, Spec};
 use super::serial::KINDS;
 
@@ -150,6 +151,18 @@ pub(super) fn nic_models() -> String {
     let nics = MODELS.iter().filter(|model| model.bus == "PCI");
     let rows: Vec<(String, &str)> = nics.map(|model| (model.name.to_owned(), model.text)).collect();
     format!("Available NIC models:\n{}", columns(&rows))
+}
+
+/// `-object help`.
+pub(super) fn objects() -> String {
+    let rows: Vec<(String, &str)> =
+        object::TYPES.iter().map(|known| (known.name.to_owned(), known.text)).collect();
+    format!("List of user creatable objects:\n{}", columns(&rows))
+}
+
+/// `-object TYPE,help`.
+pub(super) fn object_keys(known: &object::Type) -> String {
+    format!("{} options:\n{}", known.name, keys(object::COMMON.iter().chain(known.schema.keys)))
 }
 
 /// The keys in QEMU's form, sorted: `name=<type> - text (default: value)`.

@@ -20,6 +20,7 @@ mod machine;
 mod net;
 mod netdev;
 mod nic;
+mod object;
 mod options;
 mod serial;
 mod socket_options;
@@ -30,10 +31,11 @@ mod values;
 use std::ffi::OsString;
 
 pub use config::{
-    AccelChoice, AddressChoice, BridgeHelper, Command, Config, CpuModel, DEFAULT_MEMORY, Device,
-    E1000Options, FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS,
-    MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, Netdev, NetdevKind, NicModel, NicOverflow,
-    PciAddress, ScriptChoice, Serial, TapOptions,
+    AccelChoice, AddressChoice, BridgeHelper, CaptureFormat, Command, Config, CpuModel, DEFAULT_MEMORY,
+    Device, DumpOptions, E1000Options, FilterKind, FilterOptions, FilterPlace, FilterQueue, FwCfgFile,
+    FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY, MAX_SERIALS,
+    MIN_MEMORY, MachineConfig, Netdev, NetdevKind, NicModel, NicOverflow, PciAddress, ReplayOptions,
+    ReplaySpeed, ScriptChoice, Serial, TapOptions,
 };
 pub use error::CliError;
 pub use forward_rule::{host_forward, listen_at};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::config::{AccelChoice, Command, Device, MAX_SERIALS, Serial};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
-use super::{absent, check, device, help, machine, net, netdev, serial, values};
+use super::{absent, check, device, help, machine, net, netdev, object, serial, values};
 
 /// An option that exists.
 pub(super) struct Spec {
@@ -128,6 +128,13 @@ pub(super) static OPTIONS: &[Spec] = &[
         Group::Network,
         "the old form: a NIC or a backend on a hub; -net help, -net TYPE,help",
         Apply::Text(add_net),
+    ),
+    option(
+        "object",
+        "TYPE,id=ID,netdev=ID[,KEY=VALUE]",
+        Group::Network,
+        "add a filter to a netdev's cable; -object help, -object TYPE,help",
+        Apply::Text(add_object),
     ),
     option(
         "serial",
@@ -350,6 +357,15 @@ fn add_short_form(
         }
     }
     draft.says_network = true;
+    Ok(None)
+}
+
+fn add_object(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    match object::parse(context, text)? {
+        object::Request::ListTypes => return Ok(Some(Command::Print(help::objects()))),
+        object::Request::ListKeys(known) => return Ok(Some(Command::Print(help::object_keys(known)))),
+        object::Request::Add(filter) => draft.filters.push(Given::new(context, filter)),
+    }
     Ok(None)
 }
 

@@ -74,7 +74,7 @@ impl Machine {
         let ram = GuestRam::new(&pc::ram_layout(config.memory))?;
         let vm = chosen.accel.create_vm(&ram, config.smp)?;
         let (event_loop, events) = EventLoop::start()?;
-        let network = open_network(&config.netdevs, &events, &notices)?;
+        let network = open_network(&config, &events, &notices)?;
         let life = Lifecycle::default();
         let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
         let power: Arc<dyn PowerSink> = Arc::new(life.clone());
@@ -168,17 +168,16 @@ impl Machine {
 }
 
 /// Opens every backend, those that name another one last. Those opened before a failure are closed again.
-fn open_network(netdevs: &[Netdev], events: &EventHandle, notices: &Notices) -> Result<Network, SetupError> {
+fn open_network(config: &Config, events: &EventHandle, notices: &Notices) -> Result<Network, SetupError> {
     let (events, notices) = (events.clone(), notices.clone());
     let network = Network::new(NetworkSurroundings { events, notices });
     let names_another = |netdev: &&Netdev| {
         matches!(&netdev.kind, NetdevKind::HubPort(HubPortOptions { netdev: Some(_), .. }))
     };
-    netdevs
-        .iter()
-        .filter(|netdev| !names_another(netdev))
-        .try_for_each(|netdev| network.add_netdev(netdev))?;
-    netdevs.iter().filter(names_another).try_for_each(|netdev| network.add_netdev(netdev))?;
+    let netdevs = || config.netdevs.iter();
+    netdevs().filter(|netdev| !names_another(netdev)).try_for_each(|netdev| network.add_netdev(netdev))?;
+    netdevs().filter(names_another).try_for_each(|netdev| network.add_netdev(netdev))?;
+    config.filters.iter().try_for_each(|filter| network.add_filter(filter))?;
     Ok(network)
 }
 

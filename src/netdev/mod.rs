@@ -5,6 +5,7 @@
 //! with frames that find no room.
 
 mod counters;
+pub mod filter;
 mod helper;
 pub mod hub;
 pub mod network;

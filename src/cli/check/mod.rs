@@ -6,11 +6,12 @@ mod network;
 
 use std::path::PathBuf;
 
-use super::config::{Config, Device, E1000Options, IsaDebugExitOptions, PciAddress, Serial};
+use super::config::{Config, Device, E1000Options, FilterPlace, IsaDebugExitOptions, PciAddress, Serial};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
 use super::net;
 use super::nic::UNASSIGNED_MAC;
+use super::suggest::did_you_mean;
 use super::values::FREE_SLOTS;
 
 /// The first NIC's MAC unless the user gives one; the next ones count up (QEMU's rule).
@@ -24,6 +25,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     unique_ids(&draft.netdevs, "netdev", |netdev| Some(&netdev.id))?;
     unique_ids(&draft.devices, "device", Device::id)?;
     network::check(&draft)?;
+    filters(&draft)?;
     distinct_slots(&draft.devices)?;
     distinct_ports(&draft.devices)?;
     distinct_eeproms(&draft.devices)?;
@@ -39,6 +41,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         memory: draft.memory,
         smp: draft.smp,
         netdevs: draft.netdevs.into_iter().map(|given| given.value).collect(),
+        filters: draft.filters.into_iter().map(|given| given.value).collect(),
         devices: draft.devices.into_iter().map(|given| given.value).collect(),
         accel: draft.accel,
         cpu: draft.cpu,
@@ -51,6 +54,27 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         fw_cfg: draft.fw_cfg,
         warnings,
     })
+}
+
+/// Every filter sits on a netdev, and next to a filter that is there before it.
+fn filters(draft: &Draft) -> Result<(), CliError> {
+    unique_ids(&draft.filters, "object", |filter| Some(&filter.id))?;
+    for (n, given) in draft.filters.iter().enumerate() {
+        let filter = &given.value;
+        if !draft.netdevs.iter().any(|netdev| netdev.value.id == filter.netdev) {
+            let ids = draft.netdevs.iter().map(|netdev| netdev.value.id.as_str());
+            let advice = did_you_mean(&filter.netdev, ids, "name the id of a -netdev");
+            return Err(error(given, format!("there is no netdev {}", quoted(&filter.netdev)), advice));
+        }
+        if let FilterPlace::Before(other) | FilterPlace::Behind(other) = &filter.place {
+            let mut earlier = draft.filters[..n].iter().map(|given| &given.value);
+            if !earlier.any(|before| before.id == *other && before.netdev == filter.netdev) {
+                let problem = format!("netdev {} has no filter {} yet", filter.netdev, quoted(other));
+                return Err(error(given, problem, "name one that stands to the left on the command line"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn kernel(draft: &Draft) -> Result<PathBuf, CliError> {

@@ -19,6 +19,12 @@ pub trait Filter: Debug + Send + Sync {
     /// What it is, in a few words.
     fn describe(&self) -> String;
 
+    /// Whether it acts on frames (`status=`); off, it lets everything pass.
+    fn is_on(&self) -> bool;
+
+    /// Switches it on or off. What it holds goes on its way.
+    fn switch(&self, on: bool);
+
     /// The face towards the netdev on which it sits.
     fn near(&self) -> Arc<dyn FramePort>;
 

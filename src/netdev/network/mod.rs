@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use cable::Filter;
 pub use snapshot::{EndSnapshot, Snapshot};
 
+use super::filter::{self, FilterError};
 use super::hub::Hubs;
 use super::{Backend, NetdevError, Surroundings, open};
-use crate::cli::{Netdev, NetdevKind};
+pub use crate::cli::FilterPlace as Place;
+use crate::cli::{FilterOptions, Netdev, NetdevKind};
 use crate::netport::FramePort;
 use cable::Side;
 
@@ -29,6 +31,9 @@ pub enum NetworkError {
     /// The backend could not be opened.
     #[error(transparent)]
     Open(#[from] NetdevError),
+    /// The filter could not be made.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// No backend has this id.
     #[error("there is no netdev '{0}'")]
     NoNetdev(String),
@@ -70,19 +75,6 @@ pub struct NicEnd {
     pub port: Arc<dyn FramePort>,
     /// The backend it is joined with. None: no cable.
     pub netdev: Option<String>,
-}
-
-/// Where a filter goes among those on the same netdev; the head is nearest to the netdev.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// `position=head`.
-    Head,
-    /// `position=tail`.
-    Tail,
-    /// `position=id=ID,insert=before`: between that filter and the netdev.
-    Before(String),
-    /// `position=id=ID,insert=behind`.
-    Behind(String),
 }
 
 /// All ends and cables of one machine. Clones are the same network; the last one to go unplugs everything.
@@ -302,6 +294,18 @@ impl Network {
         self.ends().iter().find(|end| end.is(nic, true)).and_then(|end| end.uses.clone())
     }
 
+    /// Makes a filter and puts it on its backend.
+    ///
+    /// # Errors
+    /// [`NetworkError::Filter`], and those of [`Self::insert_filter`].
+    pub fn add_filter(&self, options: &FilterOptions) -> Result<(), NetworkError> {
+        if self.netdev(&options.netdev).is_none() {
+            return Err(NetworkError::NoNetdev(options.netdev.clone()));
+        }
+        let filter = filter::open(options, &self.0.around)?;
+        self.insert_filter(&options.netdev, filter, &options.place)
+    }
+
     /// Puts a filter on a backend, into the cable that it has or will have.
     ///
     /// # Errors
@@ -335,6 +339,12 @@ impl Network {
         }
         self.lay(netdev, false);
         Ok(())
+    }
+
+    /// The filter with this id.
+    pub fn filter(&self, id: &str) -> Option<Arc<dyn Filter>> {
+        let ends = self.ends();
+        ends.iter().flat_map(|end| &end.side.filters).find(|filter| filter.id() == id).cloned()
     }
 
     /// Takes a filter out of its cable.

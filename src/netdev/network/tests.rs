@@ -89,6 +89,10 @@ impl Filter for Pass {
     fn describe(&self) -> String {
         String::new()
     }
+    fn is_on(&self) -> bool {
+        true
+    }
+    fn switch(&self, _: bool) {}
     fn near(&self) -> Arc<dyn FramePort> {
         self.near.clone()
     }

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Filters in the cable of a running guest: captures against a raw socket on the tap, SIGKILL, replay, buffer."""
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+import harness
+from harness import want
+from lib.icmp import Pinger
+from lib.vm import GUEST_IP, Vm
+
+ARGS = harness.arguments(__doc__)
+TAP = "tap-filters"
+NETDEV = f"tap,id=n0,ifname={TAP},address=10.0.2.2/24"
+FOLDER = tempfile.TemporaryDirectory(prefix="minivmm-filters-")
+TO_GUEST, FROM_GUEST = "to guest", "from guest"
+
+
+def file(name):
+    return os.path.join(FOLDER.name, name)
+
+
+def machine(*options, netdev=NETDEV):
+    objects = [word for text in options for word in ("-object", text)]
+    return Vm([*harness.accel_options(ARGS), *objects], ["-netdev", netdev, "-device", "e1000,netdev=n0"])
+
+
+class RawSocket:
+    """Every frame that crosses the tap, as the host's kernel sees it: [(direction, bytes)]."""
+
+    def __init__(self):
+        self.frames, self.end = [], False
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE: nothing is lost
+        self.socket.bind((TAP, 3))
+        self.socket.settimeout(0.1)
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self):
+        while not self.end:
+            try:
+                data, (_, _, kind, _, _) = self.socket.recvfrom(1 << 17)
+            except TimeoutError:
+                continue
+            except OSError:  # the tap went: so did the machine
+                return
+            self.frames.append((TO_GUEST if kind == socket.PACKET_OUTGOING else FROM_GUEST, data))
+
+    def stop(self):
+        self.end = True
+        self.thread.join()
+        self.socket.close()
+        return self.frames
+
+
+def read_pcap(path):
+    """The frames of a classic pcap file, read by hand; fails on a file that does not end with its last record."""
+    with open(path, "rb") as f:
+        data = f.read()
+    magic, major, minor, _, _, _, link = struct.unpack_from("=IHHiIII", data)
+    want((magic, major, minor, link) == (0xA1B2C3D4, 2, 4, 1), f"pcap header {data[:24].hex()}")
+    at, frames = 24, []
+    while at < len(data):
+        _, _, kept, whole = struct.unpack_from("=IIII", data, at)
+        want(kept <= whole and at + 16 + kept <= len(data), f"a record at {at} is cut")
+        frames.append(data[at + 16:at + 16 + kept])
+        at += 16 + kept
+    return frames
+
+
+def write_pcap(path, frames):
+    with open(path, "wb") as f:
+        f.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65536, 1))
+        for n, frame in enumerate(frames):
+            f.write(struct.pack("=IIII", 1000, n * 1000, len(frame), len(frame)) + frame)
+
+
+def tshark(path, *arguments):
+    done = subprocess.run(["tshark", "-n", "-r", path, *arguments], capture_output=True, text=True, timeout=60)
+    warnings = [x for x in done.stderr.splitlines() if "Running as user" not in x]
+    want(done.returncode == 0 and not warnings, f"tshark: {done.stderr}")
+    return done.stdout.splitlines()
+
+
+def transfer(vm, megabytes):
+    """TCP both ways, each end counting."""
+    for command in ("nc -l -p 7 | wc -c > /tmp/n & sleep 0.2; echo", "nc -l -p 8 < /tmp/data & sleep 0.2; echo"):
+        if "/tmp/data" in command:
+            vm.run(f"head -c {megabytes << 20} /dev/zero > /tmp/data")
+        vm.run(command)
+        with socket.create_connection((GUEST_IP, 7 if "7" in command else 8), timeout=30) as s:
+            if "-p 7" in command:
+                s.sendall(bytes(megabytes << 20))
+                s.shutdown(socket.SHUT_WR)
+            else:
+                got = 0
+                while data := s.recv(1 << 20):
+                    got += len(data)
+                want(got == megabytes << 20, f"{got} bytes came")
+    end = time.monotonic() + 10
+    while vm.run("cat /tmp/n").strip() != str(megabytes << 20):
+        want(time.monotonic() < end, "the guest did not get everything")
+
+
+def captures_equal_a_raw_socket_on_the_tap():
+    with machine(f"filter-dump,id=a,netdev=n0,file={file('all')}", f"filter-dump,id=n,netdev=n0,file={file('ng')},format=pcapng",
+                 f"filter-dump,id=r,netdev=n0,queue=rx,file={file('rx')}", netdev=NETDEV + ",vnet_hdr=off") as vm:
+        vm.agent()
+        subprocess.run(["ip", "link", "set", TAP, "promisc", "on"], check=True)
+        raw = RawSocket()
+        skip = {name: len(read_pcap(file(name))) for name in ("all", "rx")}
+        pinger = Pinger(GUEST_IP)
+        pinger.count(20, 0.01, 5)
+        pinger.close()
+        transfer(vm, 2)
+        time.sleep(0.3)
+        seen = raw.stop()
+        frames = {name: read_pcap(file(name))[skip[name]:] for name in ("all", "rx")}
+        # The device's order within a direction is kept; the two directions meet in the host at different points.
+        for direction in (TO_GUEST, FROM_GUEST):
+            here = [data for way, data in seen if way == direction]
+            outgoing = set(here)
+            there = [data for data in frames["all"] if data in outgoing]
+            want(len(here) > 100, f"only {len(here)} frames {direction}")
+            want(there == here, f"{direction}: {len(there)} captured, {len(here)} on the tap")
+        want(len(frames["all"]) == len(seen), f"{len(frames['all'])} captured, {len(seen)} on the tap")
+        want(frames["rx"] == [data for way, data in seen if way == FROM_GUEST], "queue=rx differs")
+        ng = tshark(file("ng"), "-T", "fields", "-e", "frame.packet_flags_direction", "-e", "frame.len")
+        want(len(ng) == len(read_pcap(file("all"))), f"{len(ng)} frames in the pcapng")
+        inbound = sum(int(line.split("\t")[0], 0) == 1 for line in ng)
+        outbound = sum(int(line.split("\t")[0], 0) == 2 for line in ng)
+        want(outbound == len(read_pcap(file("rx"))) and inbound + outbound == len(ng), f"{inbound} in, {outbound} out")
+        want(len(tshark(file("all"))) == len(ng), "tshark reads the pcap otherwise")
+
+
+def offloaded_frames_are_captured_as_wire_frames():
+    with machine(f"filter-dump,id=a,netdev=n0,file={file('gso')}") as vm:
+        vm.agent()
+        transfer(vm, 4)
+        bad = tshark(file("gso"), "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE",
+                     "-Y", "tcp.checksum.status == 0 || ip.checksum.status == 0")
+        want(not bad, f"{len(bad)} wrong checksums, such as {bad[:2]}")
+        longest = max(map(len, read_pcap(file("gso"))))
+        want(longest == 1514, f"the longest frame has {longest} bytes")
+
+
+def a_kill_in_full_traffic_leaves_whole_files():
+    for name, options, ok in (("k1", "", read_pcap), ("k2", ",format=pcapng", tshark)):
+        with machine(f"filter-dump,id=a,netdev=n0,file={file(name)}{options}") as vm:
+            vm.run("iperf3 -s -D")
+            client = subprocess.Popen(["iperf3", "-c", GUEST_IP, "-t", "20"], stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL)
+            end = time.monotonic() + 30
+            while os.path.getsize(file(name)) < 1 << 20 and time.monotonic() < end:
+                time.sleep(0.01)
+            vm.process.send_signal(signal.SIGKILL)
+            vm.process.wait()
+            client.kill()
+            client.wait()
+        want(len(ok(file(name))) > 100, "hardly a frame was captured")
+
+
+def arp_request(n):
+    """Who has the guest's address? asked by 10.0.2.(100+n)."""
+    mac = bytes([2, 0, 0, 0, 1, n])
+    head = b"\xff" * 6 + mac + struct.pack(">HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
+    body = mac + bytes([10, 0, 2, 100 + n]) + bytes(6) + socket.inet_aton(GUEST_IP)
+    return (head + body).ljust(60, b"\0")
+
+
+def a_replayed_capture_reaches_the_guest():
+    write_pcap(file("in"), [arp_request(n) for n in range(10)])
+    with machine(f"filter-replay,id=p,netdev=n0,file={file('in')}",
+                 f"filter-dump,id=a,netdev=n0,file={file('out')}") as vm:
+        vm.agent()
+        vm.wait_console(b"10 frames sent", 20)
+        end = time.monotonic() + 10
+        answered = set()
+        while len(answered) < 10:
+            want(time.monotonic() < end, f"answers to {sorted(answered)} only")
+            replies = [f for f in read_pcap(file("out")) if f[12:14] == b"\x08\x06" and f[21] == 2]
+            answered = {f[5] for f in replies if f[:5] == bytes([2, 0, 0, 0, 1])}
+
+
+def a_buffer_delays_and_loses_nothing():
+    with machine("filter-buffer,id=b,netdev=n0,queue=tx,interval=40000") as vm:
+        vm.agent()
+        pinger = Pinger(GUEST_IP)
+        pinger.count(50, 0.01, 5)
+        pinger.close()
+        want(len(pinger.rtts) == 50, f"{len(pinger.rtts)} of 50 pings answered")
+        want(max(pinger.rtts.values()) > 0.02, "no ping waited")
+        transfer(vm, 1)
+
+
+harness.main(__file__, [
+    captures_equal_a_raw_socket_on_the_tap,
+    offloaded_frames_are_captured_as_wire_frames,
+    a_kill_in_full_traffic_leaves_whole_files,
+    a_replayed_capture_reaches_the_guest,
+    a_buffer_delays_and_loses_nothing,
+])
