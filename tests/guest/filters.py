@@ -43,13 +43,15 @@ class RawSocket:
         self.thread.start()
 
     def _read(self):
-        while not self.end:
+        while True:
             try:
                 data, (_, _, kind, _, _) = self.socket.recvfrom(1 << 17)
             except TimeoutError:
+                if self.end:
+                    return
                 continue
-            except OSError:  # the tap went: so did the machine
-                return
+            except OSError:  # the tap went; what it brought is still queued
+                continue
             self.frames.append((TO_GUEST if kind == socket.PACKET_OUTGOING else FROM_GUEST, data))
 
     def stop(self):
@@ -74,11 +76,12 @@ def read_pcap(path):
     return frames
 
 
-def write_pcap(path, frames):
+def write_pcap(path, frames, microseconds):
+    """Frames this far apart."""
     with open(path, "wb") as f:
         f.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65536, 1))
         for n, frame in enumerate(frames):
-            f.write(struct.pack("=IIII", 1000, n * 1000, len(frame), len(frame)) + frame)
+            f.write(struct.pack("=IIII", *divmod(n * microseconds, 1_000_000), len(frame), len(frame)) + frame)
 
 
 def tshark(path, *arguments):
@@ -88,24 +91,33 @@ def tshark(path, *arguments):
     return done.stdout.splitlines()
 
 
+def connect(port):
+    """To a server that is about to listen."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection((GUEST_IP, port), timeout=30)
+        except ConnectionRefusedError:
+            want(time.monotonic() < end, f"nobody listens on port {port}")
+            time.sleep(0.1)
+
+
 def transfer(vm, megabytes):
     """TCP both ways, each end counting."""
-    for command in ("nc -l -p 7 | wc -c > /tmp/n & sleep 0.2; echo", "nc -l -p 8 < /tmp/data & sleep 0.2; echo"):
-        if "/tmp/data" in command:
-            vm.run(f"head -c {megabytes << 20} /dev/zero > /tmp/data")
-        vm.run(command)
-        with socket.create_connection((GUEST_IP, 7 if "7" in command else 8), timeout=30) as s:
-            if "-p 7" in command:
-                s.sendall(bytes(megabytes << 20))
-                s.shutdown(socket.SHUT_WR)
-            else:
-                got = 0
-                while data := s.recv(1 << 20):
-                    got += len(data)
-                want(got == megabytes << 20, f"{got} bytes came")
+    size = megabytes << 20
+    vm.run(f"head -c {size} /dev/zero > /tmp/data; nc -l -p 7 | wc -c > /tmp/n & nc -l -p 8 < /tmp/data & echo")
+    with connect(7) as s:
+        s.sendall(bytes(size))
+        s.shutdown(socket.SHUT_WR)
+    with connect(8) as s:
+        got = 0
+        while data := s.recv(1 << 20):
+            got += len(data)
+    want(got == size, f"{got} of {size} bytes came")
     end = time.monotonic() + 10
-    while vm.run("cat /tmp/n").strip() != str(megabytes << 20):
+    while vm.run("cat /tmp/n").strip() != str(size):
         want(time.monotonic() < end, "the guest did not get everything")
+        time.sleep(0.1)
 
 
 def captures_equal_a_raw_socket_on_the_tap():
@@ -119,7 +131,9 @@ def captures_equal_a_raw_socket_on_the_tap():
         pinger.count(20, 0.01, 5)
         pinger.close()
         transfer(vm, 2)
-        time.sleep(0.3)
+        # In order: no frame is lost between a capture and the tap.
+        vm.process.terminate()
+        vm.wait_end(20)
         seen = raw.stop()
         frames = {name: read_pcap(file(name))[skip[name]:] for name in ("all", "rx")}
         # The device's order within a direction is kept; the two directions meet in the host at different points.
@@ -175,17 +189,19 @@ def arp_request(n):
 
 
 def a_replayed_capture_reaches_the_guest():
-    write_pcap(file("in"), [arp_request(n) for n in range(10)])
+    # Again and again for five seconds: a driver listens before its interface has the address.
+    write_pcap(file("in"), [arp_request(n % 10) for n in range(500)], 10_000)
     with machine(f"filter-replay,id=p,netdev=n0,file={file('in')}",
                  f"filter-dump,id=a,netdev=n0,file={file('out')}") as vm:
         vm.agent()
-        vm.wait_console(b"10 frames sent", 20)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         answered = set()
         while len(answered) < 10:
             want(time.monotonic() < end, f"answers to {sorted(answered)} only")
             replies = [f for f in read_pcap(file("out")) if f[12:14] == b"\x08\x06" and f[21] == 2]
             answered = {f[5] for f in replies if f[:5] == bytes([2, 0, 0, 0, 1])}
+            time.sleep(0.1)
+        vm.wait_console(b"the end: 500 frames sent", 20)
 
 
 def a_buffer_delays_and_loses_nothing():
