@@ -5,12 +5,19 @@
 
 pub mod command_line;
 pub mod cpu;
+pub mod e1000;
 pub mod input;
 pub mod socket_framing;
 
 /// Every target by name. Each has `fuzz_targets/NAME.rs`, a `[[bin]]` in `Cargo.toml`, and `corpus/NAME/`.
-pub const TARGETS: &[(&str, Body)] =
-    &[("command_line", command_line::run), ("cpu", cpu::run), ("socket_framing", socket_framing::run)];
+pub const TARGETS: &[(&str, Body)] = &[
+    ("command_line", command_line::run),
+    ("cpu", cpu::run),
+    ("e1000_frames", e1000::frames::run),
+    ("e1000_ops", e1000::ops::run),
+    ("e1000_rings", e1000::rings::run),
+    ("socket_framing", socket_framing::run),
+];
 
 /// One execution.
 pub type Body = fn(&[u8]);

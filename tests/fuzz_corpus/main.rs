@@ -5,7 +5,6 @@ use std::panic::catch_unwind;
 use std::path::Path;
 
 #[path = "../../fuzz/src/lib.rs"]
-#[expect(dead_code, reason = "shared with targets that run under the fuzzer only")]
 mod bodies;
 
 const FUZZ: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
