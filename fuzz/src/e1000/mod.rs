@@ -23,7 +23,10 @@ use super::input::Input;
 pub static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
 fn count_operation() {
-    OPERATIONS.fetch_add(1, Ordering::Relaxed);
+    let done = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    if done.is_multiple_of(10_000_000) {
+        eprintln!("{} million operations", done / 1_000_000);
+    }
 }
 
 /// A board as the first byte says.

@@ -1,5 +1,5 @@
 //! Descriptor rings as a driver could write them, with their buffers in one part of memory: the device touches the rings'
-//! status, the receive buffers, and nothing else; indices stay inside the rings; no descriptor is done twice.
+//! status, the receive buffers, and nothing else; indices stay inside the rings; a frame that waits has taken nothing.
 
 use minivmm::netport::{Delivery, Offloads};
 use minivmm::nic::e1000::spec::{DESC_LEN, ctrl, rctl, reg, rxcsum, txd};
