@@ -12,7 +12,7 @@ use super::{BAR_MMIO, Config, E1000, Model};
 use crate::bus::{Access, Width};
 use crate::irq::IrqLine;
 use crate::memory::{DmaHandle, GuestRam};
-use crate::netport::{Delivery, Frame, FrameMeta, FramePort, Offloads, PeerSlot, join};
+use crate::netport::{Delivery, Frame, FrameMeta, FramePort, Offloads, PeerSlot, join, part};
 use crate::pci::{Function, IntxLine};
 use crate::time::{Clock, ManualClock};
 
@@ -423,6 +423,14 @@ impl TestNic {
     /// Gives all free buffers back to the device: RDT one behind the next descriptor to look at.
     pub fn refill(&self) {
         self.write(reg::RDT, (self.rx_next + self.rx_len - 1) % self.rx_len);
+    }
+}
+
+impl Drop for TestNic {
+    /// Peers hold each other.
+    fn drop(&mut self) {
+        let port: Arc<dyn FramePort> = self.nic.clone();
+        part(&port);
     }
 }
 
