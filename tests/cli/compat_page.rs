@@ -78,6 +78,7 @@ fn messages_are_quoted_word_for_word() {
         ("bad MAC of `-net nic`", "-net nic,macaddr=zz"),
         ("duplicate device id", "-device e1000,id=x -device e1000,id=x"),
         ("`-net dump`, gone since QEMU 3.0", "-net dump"),
+        ("hostfwd syntax", "-netdev user,id=n0,hostfwd=foo"),
     ];
     let rows = rows("What a mistake looks like");
     // The row of /dev/kvm is held to the page by a test in src/accel/kvm/caps.rs.
@@ -88,7 +89,8 @@ fn messages_are_quoted_word_for_word() {
             rows.iter().find(|row| row[0] == *mistake).unwrap_or_else(|| panic!("{mistake} has no row"));
         let words: Vec<&str> = ["-kernel", "k"].into_iter().chain(line.split(' ')).collect();
         let message = refusal(&words);
-        let said = code(row[2]).next().unwrap_or_default();
+        // A bar in a cell is escaped.
+        let said = code(row[2]).next().unwrap_or_default().replace("\\|", "|");
         assert!(message.ends_with(&format!(": {said}")), "{message}\nbut the page says {said}");
     }
 }
@@ -188,6 +190,32 @@ const QEMU_KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bridge", &["br", "helper"]),
+    (
+        "user",
+        &[
+            "hostname",
+            "restrict",
+            "ipv4",
+            "ipv6",
+            "net",
+            "host",
+            "tftp",
+            "tftp-server-name",
+            "bootfile",
+            "dhcpstart",
+            "dns",
+            "dnssearch",
+            "domainname",
+            "ipv6-prefix",
+            "ipv6-prefixlen",
+            "ipv6-host",
+            "ipv6-dns",
+            "smb",
+            "smbserver",
+            "hostfwd",
+            "guestfwd",
+        ],
+    ),
     ("hubport", &["hubid", "netdev"]),
     ("socket", &["fd", "listen", "connect", "mcast", "localaddr", "udp"]),
     ("stream", &["addr.type", "addr.host", "addr.port", "addr.path", "addr.str", "server", "reconnect-ms"]),

@@ -74,6 +74,8 @@ struct Line {
     slots: BTreeSet<u8>,
     /// Device id and netdev id where both were given.
     cables: Vec<(String, String)>,
+    /// Nothing has been said about the network.
+    silent: bool,
 }
 
 impl Line {
@@ -95,9 +97,13 @@ impl Line {
             device_ids: Vec::new(),
             slots: BTreeSet::new(),
             cables: Vec::new(),
+            silent: true,
         };
-        // Says that the network is what follows and nothing else.
-        line.option("-nodefaults", None);
+        // Without any word about the network there is one NIC on a network of its own.
+        line.silent = line.rng.one_in(2);
+        if !line.silent {
+            line.option("-nodefaults", None);
+        }
         for _ in 0..line.rng.below(9) {
             match line.rng.below(8) {
                 0..=2 => line.netdev(),
@@ -106,6 +112,9 @@ impl Line {
                 6 => line.net(),
                 _ => line.other(),
             }
+        }
+        if line.silent {
+            (line.nics, line.netdevs) = (1, 1);
         }
         line
     }
@@ -122,6 +131,7 @@ impl Line {
     }
 
     fn option(&mut self, name: &str, value: Option<String>) {
+        self.silent &= !["-nodefaults", "-netdev", "-device", "-nic", "-net"].contains(&name);
         let dashes = if self.rng.one_in(4) { "-" } else { "" };
         self.options.push([Some(format!("{dashes}{name}")), value].into_iter().flatten().collect());
     }
@@ -137,8 +147,9 @@ impl Line {
         let n = self.number();
         let mut keys: Keys = Vec::new();
         let port = 1024 + n;
-        let kind =
-            self.rng.pick(&["tap", "tap", "tap", "bridge", "stream", "dgram", "socket", "l2tpv3", "passt"]);
+        let kind = self
+            .rng
+            .pick(&["tap", "tap", "tap", "bridge", "user", "stream", "dgram", "socket", "l2tpv3", "passt"]);
         match kind {
             "tap" if self.rng.one_in(4) => keys.push(("fd".into(), Val::Num(u64::from(n) + 2))),
             "tap" => {
@@ -154,6 +165,24 @@ impl Line {
                     ),
                     ("vhost", Val::Bool(false)),
                     ("queues", Val::Num(1)),
+                ] {
+                    if self.rng.one_in(3) {
+                        keys.push((key.into(), value));
+                    }
+                }
+            }
+            "user" => {
+                let guest = self.rng.pick(&["", "10.0.2.15", "10.0.2.99"]);
+                let protocol = self.rng.pick(&["tcp", "udp", ""]);
+                for (key, value) in [
+                    ("restrict", Val::Bool(self.rng.one_in(2))),
+                    ("ipv6", Val::Bool(self.rng.one_in(2))),
+                    ("host", Val::Text("10.0.2.200".into())),
+                    ("hostname", Val::Text("guest,of,honour".into())),
+                    ("hostfwd", Val::Text(format!("{protocol}:127.0.0.1:{port}-{guest}:22"))),
+                    ("hostfwd", Val::Text(format!("tcp::{}-:80", port + 20_000))),
+                    ("dnssearch", Val::Text("a.example".into())),
+                    ("dnssearch", Val::Text("b.example".into())),
                 ] {
                     if self.rng.one_in(3) {
                         keys.push((key.into(), value));
@@ -394,6 +423,13 @@ impl Line {
                 Val::Num(n) => json!(n),
                 Val::Text(text) => json!(text),
             };
+            // Lists, in either form that QEMU takes.
+            if ["hostfwd", "dnssearch"].contains(&key.as_str()) {
+                let item = if nested { json!({ "str": value }) } else { value };
+                let list = object.entry(key).or_insert_with(|| json!([]));
+                list.as_array_mut().unwrap().push(item);
+                continue;
+            }
             match key.split_once('.') {
                 Some((outer, inner)) if nested => {
                     let inside = object.entry(outer).or_insert_with(|| json!({}));
@@ -434,7 +470,7 @@ impl Line {
         let bad_address =
             self.rng.pick(&["10.0.0.1", "10.0.0.0/24", "x", "10.0.0.1/33", "::1/64", "224.0.0.1/8", ""]);
         let bad_hub = self.rng.pick(&["", "-1", "x", "99999999999", "1.5", "0x"]);
-        let (what, options) = match self.rng.below(27) {
+        let (what, options) = match self.rng.below(29) {
             0 if !self.named.is_empty() => (
                 "an id twice",
                 vec![netdev(format!("tap,id={},ifname=t{n}", self.rng.pick(&self.named.clone())))],
@@ -494,6 +530,14 @@ impl Line {
                 vec![netdev(format!(r#"{{"type":"tap","id":"bad{n}","vnet_hdr":"on"}}"#))],
             ),
             24 => ("netdev and vlan", vec![vec!["-net".into(), format!("nic,netdev=none{n},vlan=1")]]),
+            26 => {
+                let rule =
+                    self.rng.pick(&["foo", "tcp:1-2", "tcp::-:22", "tcp::70000-:22", "sctp::1-:2", ""]);
+                ("a bad forwarding", vec![netdev(format!("user,id=bad{n},hostfwd={rule}"))])
+            }
+            27 => {
+                ("a gateway outside", vec![netdev(format!("user,id=bad{n},net=10.9.0.0/24,host=10.0.2.2"))])
+            }
             25 => ("an unknown option", vec![vec![format!("-frob{n}")]]),
             _ => ("no type", vec![vec![self.rng.pick(&["-net", "-netdev"]).into(), format!("id=bad{n}")]]),
         };

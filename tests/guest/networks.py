@@ -6,6 +6,8 @@ Each NIC of the guest lives in a network namespace of its own, so that what pass
 import hashlib
 import os
 import socket
+import subprocess
+import tempfile
 import threading
 
 import harness
@@ -159,18 +161,49 @@ def end(vm):
     want(vm.wait_end(60) == 0, f"status {vm.process.returncode}")
 
 
+def two_guests_on_a_hub_with_a_tap():
+    """The second guest reaches the hub over a socket: host and guests all reach each other by the one segment."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "segment")
+        net = [
+            "-nic", "hubport,hubid=0,id=here", "-netdev", "hubport,id=up,hubid=0,netdev=n0", "-netdev", "tap,id=n0",
+            "-netdev", "hubport,id=across,hubid=0,netdev=s0",
+            "-netdev", f"stream,id=s0,server=on,addr.type=unix,addr.path={path}",
+        ]
+        other = ["-nic", f"stream,addr.type=unix,addr.path={path},reconnect-ms=50,mac=52:54:00:00:00:02"]
+        with boot(net) as first, boot(other) as second:
+            first.agent(SLOW)
+            second.agent(SLOW)
+            second.run(f"ip addr flush dev eth0; ip addr add {address(1)}/24 dev eth0", 30)
+            ping(second, "", HOST)
+            ping(first, "", HOST)
+            ping(first, "", address(1))
+            ping(second, "", "10.0.2.15")
+            want(subprocess.run(["ping", "-c", "2", "-W", "5", address(1)], capture_output=True).returncode == 0,
+                 "the host does not reach the second guest through the first one's hub")
+            tcp_both_ways(second, "")
+            end(second)
+            end(first)
+            hub = {n["id"]: n for n in first.result()["netdevs"] if "hub" in n["what"]}
+            conserved(hub)
+            want(len(hub) == 3 and all(p["from_guest"]["wire_frames"] >= 8 for p in hub.values()), f"silent: {hub}")
+
+
 def the_nics_that_were_asked_for():
-    for net, expected in [(["-nic", "none"], []), (["-device", "e1000"], ["eth0"]),
+    for net, expected in [([], ["eth0"]), (["-nic", "none"], []), (["-device", "e1000"], ["eth0"]),
                           (["-nic", "tap,model=e1000,mac=52:54:00:00:00:77"], ["eth0"])]:
         with boot(net) as vm:
             vm.agent(SLOW)
             names = vm.run("ls /sys/class/net").split()
             want([n for n in names if n.startswith("eth")] == expected, f"{net} gave {names}")
-            if "mac=" in net[1]:
+            if not net:
+                ping(vm, "", HOST)  # answered by the user network's own gateway: there is no tap
+            elif "mac=" in net[1]:
                 want(vm.run("cat /sys/class/net/eth0/address").strip() == "52:54:00:00:00:77", "not the MAC asked for")
                 ping(vm, "", HOST)
             end(vm)
 
 
 if __name__ == "__main__":
-    harness.main(__file__, [five_nics_on_hub_0, two_hubs_joined_and_one_learns, the_nics_that_were_asked_for])
+    harness.main(__file__, [five_nics_on_hub_0, two_hubs_joined_and_one_learns,
+                            two_guests_on_a_hub_with_a_tap, the_nics_that_were_asked_for])
