@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::{End, What, peer_of};
+use super::ends::{End, What, peer_of};
 use crate::netdev::PortStats;
 use crate::netdev::hub::HubSnapshot;
 
