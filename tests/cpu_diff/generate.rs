@@ -272,7 +272,12 @@ pub fn case(rng: &mut Rng) -> Option<Case> {
     if image {
         place_image(rng, &mut state, &mut memory, target);
     }
-    Some(Case { bytes: b[..len].to_vec(), instruction, state, memory })
+    let mut case = Case { bytes: b[..len].to_vec(), instruction, state, memory };
+    if (CODE - 4096..CODE + 4096).contains(&case.operand()) {
+        // It may write over a breakpoint.
+        case.state.rflags |= rf::TF;
+    }
+    Some(case)
 }
 
 /// Makes the operand an image that mostly can be restored, and asks for some of its components.
