@@ -1,10 +1,12 @@
 //! Which physical pages hold decoded code, so that writes to them can be seen.
 //!
-//! One per machine, shared by all its processors and by everything that writes to RAM behind their back (DMA, the
-//! debugger): those call [`CodePages::written`]. A processor that decodes code from a page marks it and gives up direct
+//! One per machine, shared by all its processors. What writes to RAM behind their back (DMA, the debugger) is reported by
+//! `memory::GuestRam`, whose watch this is. A processor that decodes code from a page marks it and gives up direct
 //! write access to it; a write then raises the page's generation, and every block decoded before is stale.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use crate::memory::WriteWatch;
 
 const CODE: u32 = 1 << 31;
 
@@ -16,6 +18,18 @@ pub struct CodePages {
     marks: AtomicU64,
     /// How often something decoded became stale; while it stands, no generation has to be looked at.
     changes: AtomicU64,
+}
+
+impl WriteWatch for CodePages {
+    fn written(&self, addr: u64, len: usize) {
+        // A processor marks the page, then reads the bytes; the writer has written the bytes, now reads the mark. With a
+        // fence between, one of the two sees the other.
+        fence(Ordering::SeqCst);
+        let last = addr.saturating_add((len as u64).saturating_sub(1));
+        for page in addr >> 12..=last >> 12 {
+            CodePages::written(self, page << 12);
+        }
+    }
 }
 
 impl CodePages {

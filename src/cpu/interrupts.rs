@@ -49,17 +49,19 @@ impl Cpu {
         if vector == super::exceptions::vector::NMI {
             self.state.nmi_blocked = true;
         }
-        let done = self.deliver_all(m, Exception::plain(vector), Source::Event);
+        let done = self.deliver_all(m, Exception::plain(vector), Source::Event, self.state.rip);
         self.leave();
         done
     }
 
-    /// Delivers an exception at the current RIP, with what may follow from it: a double fault, a shutdown.
+    /// Delivers an exception at the current RIP, with what may follow from it: a double fault, a shutdown. `restart` is
+    /// the RIP of the instruction, for faults on the way of a software interrupt.
     pub(super) fn deliver_all<M: Machine>(
         &mut self,
         m: &mut M,
         first: Exception,
         source: Source,
+        restart: u64,
     ) -> Result<(), TripleFault> {
         let careful = std::mem::replace(&mut self.careful, true);
         let (mut e, mut source) = (first, source);
@@ -78,6 +80,10 @@ impl Cpu {
                 Some(v) => contributory(v) && contributory(next.vector),
                 None => false,
             };
+            if source == Source::Software {
+                // The fault is that of INT n itself, which is run again afterwards.
+                self.state.rip = restart;
+            }
             e = if double { Exception::with_code(vector::DF, 0) } else { next };
             source = Source::Fault;
             previous = Some(e.vector);

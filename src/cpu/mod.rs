@@ -45,6 +45,8 @@ mod tests;
 mod tests_fast;
 #[cfg(test)]
 mod tests_run;
+#[cfg(test)]
+mod tests_xsave;
 
 pub use assist::{Outcome, Unsupported};
 pub use code_pages::CodePages;

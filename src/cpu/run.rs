@@ -144,7 +144,7 @@ impl<M: Machine> Interpreter<M> {
                 Ok(false) => return self.single(m),
                 Err(_) => {
                     let e = self.cpu.fault;
-                    return self.deliver(m, e, Source::Fault);
+                    return self.deliver(m, e, Source::Fault, rip);
                 }
             }
         }
@@ -203,19 +203,20 @@ impl<M: Machine> Interpreter<M> {
     #[inline(never)]
     fn single(&mut self, m: &mut M) -> Result<(), Exit> {
         let careful = std::mem::replace(&mut self.cpu.careful, true);
+        let start = self.cpu.state.rip;
         let outcome = self.cpu.step(m, None);
         self.cpu.careful = careful;
         self.retired += 1;
         match outcome {
             Outcome::Retired => Ok(()),
-            Outcome::Exception(e) => self.deliver(m, e, Source::Fault),
-            Outcome::Trap(e) if e.vector == vector::DB => self.deliver(m, e, Source::Event),
-            Outcome::Trap(e) => self.deliver(m, e, Source::Software),
-            Outcome::SoftwareInterrupt(v) => self.deliver(m, Exception::plain(v), Source::Software),
+            Outcome::Exception(e) => self.deliver(m, e, Source::Fault, start),
+            Outcome::Trap(e) if e.vector == vector::DB => self.deliver(m, e, Source::Event, start),
+            Outcome::Trap(e) => self.deliver(m, e, Source::Software, start),
+            Outcome::SoftwareInterrupt(v) => self.deliver(m, Exception::plain(v), Source::Software, start),
             Outcome::Halt => Err(Exit::Halt),
             Outcome::Unsupported(u) => {
                 self.last_unsupported = Some(u);
-                self.deliver(m, Exception::plain(vector::UD), Source::Fault)
+                self.deliver(m, Exception::plain(vector::UD), Source::Fault, start)
             }
         }
     }
@@ -227,13 +228,13 @@ impl<M: Machine> Interpreter<M> {
             Stop::Fault => {
                 self.cpu.state.rip = here;
                 let e = self.cpu.memory_fault(op);
-                self.deliver(m, e, Source::Fault)
+                self.deliver(m, e, Source::Fault, here)
             }
             Stop::Trap | Stop::Interrupt => {
                 let source =
                     if self.cpu.fault.vector == vector::DB { Source::Event } else { Source::Software };
                 let e = self.cpu.fault;
-                self.deliver(m, e, source)
+                self.deliver(m, e, source, here)
             }
             Stop::Halt => Err(Exit::Halt),
             Stop::Pause => Err(Exit::Pause),
@@ -244,7 +245,7 @@ impl<M: Machine> Interpreter<M> {
             Stop::Careful => self.carefully(m, op, here),
             Stop::Unsupported => {
                 self.cpu.state.rip = here;
-                self.deliver(m, Exception::plain(vector::UD), Source::Fault)
+                self.deliver(m, Exception::plain(vector::UD), Source::Fault, here)
             }
         }
     }
@@ -266,8 +267,8 @@ impl<M: Machine> Interpreter<M> {
     }
 
     #[inline(never)]
-    fn deliver(&mut self, m: &mut M, e: Exception, source: Source) -> Result<(), Exit> {
-        let done = self.cpu.deliver_all(m, e, source);
+    fn deliver(&mut self, m: &mut M, e: Exception, source: Source, restart: u64) -> Result<(), Exit> {
+        let done = self.cpu.deliver_all(m, e, source, restart);
         done.map_err(|TripleFault| Exit::Shutdown)
     }
 }

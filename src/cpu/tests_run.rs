@@ -322,6 +322,20 @@ fn int_n_checks_the_gate_level() {
 }
 
 #[test]
+fn int_n_that_cannot_be_delivered_is_its_own_fault() {
+    let mut p = program(long_mode(), |a| {
+        a.nop().unwrap();
+        a.int(0x21).unwrap();
+    });
+    let gate = p.m.peek64(IDT + 16 * 0x21);
+    p.m.poke64(IDT + 16 * 0x21, gate & !(0x80 << 40));
+    assert_eq!(p.run(), Exit::Halt);
+    assert_eq!(p.handled(), vector::NP as u64);
+    // SDM vol. 3, error code: IDT, not external; RIP is INT's, for it is to be run again.
+    assert_eq!((p.stack(0), p.stack(1)), (0x21 * 8 + 2, CODE + 1));
+}
+
+#[test]
 fn single_step_traps_after_each_instruction() {
     let mut p = program(long_mode(), |a| {
         a.mov(eax, 1).unwrap();

@@ -4,7 +4,7 @@
 //! generics do not spread; never panics on guest-controlled addresses.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice};
 
@@ -38,10 +38,17 @@ pub struct RamRegion {
 /// A piece of guest RAM lent to whoever gathers or scatters a frame.
 pub type GuestSlice<'a> = VolatileSlice<'a, ()>;
 
+/// Told of everything that [`GuestRam::write`] writes: by devices, loaders, the debugger; not by the guest's processors.
+pub trait WriteWatch: Send + Sync {
+    /// `len` bytes at guest physical address `addr` have been written. On the writer's thread, so it must be quick.
+    fn written(&self, addr: u64, len: usize);
+}
+
 /// The machine's RAM. Clones share it.
 #[derive(Clone)]
 pub struct GuestRam {
     mem: Arc<GuestMemoryMmap<()>>,
+    watch: Arc<OnceLock<Arc<dyn WriteWatch>>>,
 }
 
 impl fmt::Debug for GuestRam {
@@ -59,7 +66,7 @@ impl GuestRam {
         let total: u64 = layout.iter().map(|r| r.1).sum();
         let ranges: Vec<_> = layout.iter().map(|&(base, len)| (GuestAddress(base), len as usize)).collect();
         GuestMemoryMmap::from_ranges(&ranges)
-            .map(|mem| Self { mem: Arc::new(mem) })
+            .map(|mem| Self { mem: Arc::new(mem), watch: Arc::default() })
             .map_err(|_| MemoryError::CannotMap(total >> 20))
     }
 
@@ -93,7 +100,18 @@ impl GuestRam {
         }
         self.mem
             .write_slice(data, GuestAddress(addr))
-            .map_err(|_| MemoryError::NotRam { addr, len: data.len() })
+            .map_err(|_| MemoryError::NotRam { addr, len: data.len() })?;
+        if let Some(watch) = self.watch.get() {
+            watch.written(addr, data.len());
+        }
+        Ok(())
+    }
+
+    /// Tells `watch` of every write from now on. An accelerator that keeps decoded code calls it, once: false, without
+    /// effect, if there is a watch already.
+    #[must_use]
+    pub fn watch_writes(&self, watch: Arc<dyn WriteWatch>) -> bool {
+        self.watch.set(watch).is_ok()
     }
 
     /// Lends `len` bytes at `addr`, which must lie inside one region.

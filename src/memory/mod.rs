@@ -8,4 +8,4 @@ mod dma;
 mod guest_ram;
 
 pub use dma::{DmaError, DmaHandle};
-pub use guest_ram::{GuestRam, GuestSlice, MemoryError, RamRegion};
+pub use guest_ram::{GuestRam, GuestSlice, MemoryError, RamRegion, WriteWatch};

@@ -1,7 +1,8 @@
 //! The test bench: a machine of RAM, CPUs and a bus that records, and programs assembled at test time.
 //!
 //! Guest programs talk to the bench by port writes: [`REPORT`] records a value, [`DONE`] ends the run, [`RAISE`] and
-//! [`LOWER`] drive an interrupt line, [`MESSAGE`] sends an MSI.
+//! [`LOWER`] drive an interrupt line, [`MESSAGE`] sends an MSI, [`DMA`] lets a device write to
+//! memory.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +15,15 @@ use minivmm::accel::kvm::KvmAccel;
 use minivmm::accel::soft::SoftAccel;
 use minivmm::accel::{Accel, EntryMode, EntryState, Exit, GuestBus, Kicker, StartState, Vcpu, Vm};
 use minivmm::bus::Access;
-use minivmm::memory::GuestRam;
+use minivmm::memory::{DmaHandle, GuestRam};
 
 pub const REPORT: u32 = 0x500;
 pub const DONE: u32 = 0x501;
 pub const RAISE: u32 = 0x502;
 pub const LOWER: u32 = 0x503;
 pub const MESSAGE: u32 = 0x504;
+/// Makes the bench's device write [`Recorder::dma`] to memory.
+pub const DMA: u32 = 0x505;
 
 /// Where programs are loaded.
 pub const CODE: u64 = 0x1_0000;
@@ -52,6 +55,8 @@ pub struct Recorder {
     pub reports: Mutex<Vec<u64>>,
     pub answers: Mutex<VecDeque<u64>>,
     pub rips: Mutex<Vec<Option<u64>>>,
+    /// What the device writes, and where.
+    pub dma: Mutex<Option<(DmaHandle, u64, Vec<u8>)>>,
     done: AtomicBool,
     vm: OnceLock<Arc<dyn Vm>>,
     kickers: Mutex<Vec<Arc<dyn Kicker>>>,
@@ -87,6 +92,11 @@ impl Recorder {
             DONE => self.finish(),
             RAISE => vm.set_gsi(value as u32, true),
             LOWER => vm.set_gsi(value as u32, false),
+            DMA => {
+                let dma = self.dma.lock().unwrap();
+                let (device, at, bytes) = dma.as_ref().expect("a test that uses DMA sets it up");
+                device.write(*at, bytes).unwrap();
+            }
             MESSAGE => vm.send(0xfee0_0000, value as u32),
             _ => return false,
         }

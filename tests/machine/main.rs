@@ -22,3 +22,4 @@ mod lifecycle;
 mod ports_and_memory;
 mod privilege;
 mod smp;
+mod system;

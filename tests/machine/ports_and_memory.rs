@@ -2,6 +2,8 @@
 
 use iced_x86::code_asm::*;
 
+use minivmm::memory::DmaHandle;
+
 use crate::bench::*;
 
 on_each_accelerator! {
@@ -10,6 +12,7 @@ on_each_accelerator! {
     memory_without_ram_is_the_bus_at_each_width,
     an_access_across_pages_arrives_in_pieces_that_add_up,
     an_access_knows_the_instruction_behind_it,
+    code_written_by_a_device_is_what_runs_next,
 }
 
 fn ports_are_read_and_written_at_each_width(machine: Open) {
@@ -123,4 +126,29 @@ fn an_access_knows_the_instruction_behind_it(machine: Open) {
     });
     bench.run_program(&long());
     assert_eq!(*bench.bus.rips.lock().unwrap(), [Some(CODE + 1)]);
+}
+
+fn code_written_by_a_device_is_what_runs_next(machine: Open) {
+    let Some(bench) = machine(1) else { return };
+    const ROUTINE: u64 = 0x3_0ffe;
+    // Its last byte lies in the next page.
+    let routine = |n: u8| vec![0xb0, n, 0xc3];
+    bench.ram.write(ROUTINE, &routine(1)).unwrap();
+    let device = DmaHandle::new(bench.ram.clone(), None);
+    device.set_enabled(true);
+    *bench.bus.dma.lock().unwrap() = Some((device, ROUTINE, routine(2)));
+    bench.load(CODE, 64, |a| {
+        for _ in 0..2 {
+            a.mov(ecx, ROUTINE as u32).unwrap();
+            a.call(rcx).unwrap();
+            a.movzx(eax, al).unwrap();
+            out(a, REPORT);
+            a.call(rcx).unwrap();
+            a.movzx(eax, al).unwrap();
+            out(a, REPORT);
+            out_value(a, DMA, 0);
+        }
+        done(a);
+    });
+    assert_eq!(bench.run_program(&long()), [1, 1, 2, 2]);
 }

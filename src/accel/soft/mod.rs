@@ -45,6 +45,6 @@ impl Accel for SoftAccel {
                 "-accel soft runs 1 to {MAX_CPUS} CPUs, not {vcpus}"
             )));
         }
-        Ok(Arc::new(vm::SoftVm::new(ram.clone(), vcpus)))
+        Ok(Arc::new(vm::SoftVm::new(ram.clone(), vcpus)?))
     }
 }

@@ -88,9 +88,15 @@ pub(super) struct SoftVm {
 }
 
 impl SoftVm {
-    pub fn new(ram: GuestRam, cpus: u32) -> Self {
+    /// # Errors
+    /// [`AccelError::Unavailable`] when another machine runs on this RAM.
+    pub fn new(ram: GuestRam, cpus: u32) -> Result<Self, AccelError> {
+        let code = Arc::new(CodePages::new(ram.end()));
+        if !ram.watch_writes(code.clone()) {
+            return Err(AccelError::Unavailable("-accel soft: another machine has this RAM".to_string()));
+        }
         let shared = Shared {
-            code: Arc::new(CodePages::new(ram.end())),
+            code,
             ram: RamPages::new(ram),
             turns: Turns::new(cpus),
             bells: (0..cpus).map(|_| Arc::default()).collect(),
@@ -98,7 +104,7 @@ impl SoftVm {
             clock: MonotonicClock::new(),
             quiet: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 

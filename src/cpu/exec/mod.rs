@@ -10,6 +10,7 @@ mod control;
 mod data;
 mod far;
 pub(super) mod fast;
+mod legacy;
 mod logic;
 mod mmx;
 mod native;
@@ -68,6 +69,7 @@ pub(super) fn handler<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) ->
         .or_else(|| bits::lower(i, s))
         .or_else(|| string::lower(i, op))
         .or_else(|| far::lower(i, s, op))
+        .or_else(|| legacy::lower(i, s))
         .or_else(|| system::lower(i, s, op))
         .or_else(|| xstate::lower(i, s, op))
         .or_else(|| x87::lower(i, s, op))

@@ -198,7 +198,9 @@ fn xrstor<M: Machine, const SUPERVISOR: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>
     let (bv, xcomp) = (quad(&image, 512), quad(&image, 520));
     let compact = xcomp & COMPACTED != 0;
     let bad = if compact {
-        xcomp & !COMPACTED & !c.state.xcr0 != 0 || bv & !xcomp != 0 || image[528..576].iter().any(|&b| b != 0)
+        xcomp & !COMPACTED & !c.state.xcr0 != 0
+            || bv & !(xcomp & !COMPACTED) != 0
+            || image[528..576].iter().any(|&b| b != 0)
     } else {
         SUPERVISOR || bv & !c.state.xcr0 != 0 || image[520..536].iter().any(|&b| b != 0)
     };
