@@ -16,3 +16,4 @@ pub mod nic;
 pub mod pci;
 pub mod sys;
 pub mod time;
+pub mod token;

@@ -5,12 +5,11 @@
 
 mod event_loop;
 mod host_timer;
-mod token;
 mod waker;
 mod watch;
 
+pub use crate::token::{Entered, Token};
 pub use event_loop::{EventError, EventHandle, EventLoop, FdHandler, Interest, Ready, Registration, Source};
 pub use host_timer::HostTimer;
-pub use token::{Entered, Token};
 pub use waker::Waker;
 pub use watch::Watch;

@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 mod bar_io;
 mod bar_mmio;
 pub mod eeprom;
-mod engine;
 mod flow_control;
 mod interrupt;
 pub mod led;
@@ -51,8 +50,8 @@ use crate::memory::DmaHandle;
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, Pme, PowerState};
 use crate::time::Clock;
+use crate::token::{Entered, Token};
 use eeprom::{Eeprom, Image};
-use engine::{Engine, Entered};
 use interrupt::{Interrupts, Watch};
 use regs::{Effects, Regs};
 use rx_ring::RxEngine;
@@ -197,8 +196,8 @@ pub struct E1000 {
     dma: DmaHandle,
     clock: Arc<dyn Clock>,
     regs: Mutex<Regs>,
-    tx: Engine<TxEngine>,
-    rx: Engine<RxEngine>,
+    tx: Token<TxEngine>,
+    rx: Token<RxEngine>,
     interrupts: Interrupts,
     /// Locked for each report, so that the store gets them in order.
     eeprom_store: Option<Mutex<Arc<dyn eeprom::Store>>>,
@@ -227,8 +226,8 @@ impl E1000 {
             dma,
             clock,
             regs: Mutex::new(regs),
-            tx: Engine::default(),
-            rx: Engine::default(),
+            tx: Token::default(),
+            rx: Token::default(),
             interrupts,
             eeprom_store: eeprom_store.map(Mutex::new),
             loopback: Mutex::default(),
@@ -356,7 +355,7 @@ impl E1000 {
 
     /// Runs the transmit ring, unless somebody else does.
     fn kick_transmitter(&self) {
-        if self.tx.enter(|tx| tx.run(self), || self.drain_loopback()) == Entered::Unfinished {
+        if self.tx.enter_rounds(|tx| tx.run(self), || self.drain_loopback()) == Entered::Again {
             self.finish_later();
         }
     }
@@ -370,11 +369,11 @@ impl E1000 {
 
     /// Runs the receive ring, unless somebody else does, and tells the peer if it `waited` and there is room.
     fn run_receiver(&self, waited: bool) {
-        let entered = self.rx.enter(|rx| rx.run(self), || ());
-        if entered == Entered::Unfinished {
+        let entered = self.rx.enter_rounds(|rx| rx.run(self), || ());
+        if entered == Entered::Again {
             self.finish_later();
         }
-        if waited && entered != Entered::Settled {
+        if waited && entered != Entered::Done {
             // Whoever is inside asks for another look when it leaves.
             self.regs().rx_waiting = true;
         } else if waited && !self.regs().rx_waiting {
@@ -449,7 +448,8 @@ impl E1000 {
     }
 
     fn drain_loopback(&self) {
-        if !self.lock_loopback().is_empty() && self.rx.enter(|rx| rx.run(self), || ()) == Entered::Unfinished
+        if !self.lock_loopback().is_empty()
+            && self.rx.enter_rounds(|rx| rx.run(self), || ()) == Entered::Again
         {
             self.finish_later();
         }

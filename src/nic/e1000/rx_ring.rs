@@ -5,7 +5,6 @@
 //! go into the FIFO and are lost when that is full. A frame that has to be cut is taken over and placed segment by segment,
 //! across as many RDT writes as that needs. Never calls the peer.
 
-use super::engine::Round;
 use super::interrupt::Delay;
 use super::link::Path;
 use super::regs::Regs;
@@ -18,6 +17,7 @@ use super::stats::{Cast, WireFrames};
 use super::{E1000, Overflow};
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, DropReason, Frame, MAX_FRAME, checksum};
+use crate::token::Round;
 
 /// Segments and looped-back frames that one entry places before it puts off the rest.
 const BUDGET: usize = 512;

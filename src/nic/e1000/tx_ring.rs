@@ -5,7 +5,6 @@
 //! peer that is full stops the ring; nothing is dropped. Holds no register lock while it calls the peer.
 
 use super::E1000;
-use super::engine::Round;
 use super::interrupt::{Delay, Watch};
 use super::link::Path;
 use super::regs::Regs;
@@ -16,6 +15,7 @@ use super::tx_frame::{Data, Descriptor, Packet, Report, decode, insert_tag};
 use super::tx_offload::{Job, finish_checksums, pass_checksums, pass_segmentation};
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, Frame, FrameMeta, Offloads};
+use crate::token::Round;
 
 /// Descriptors and cut segments that one entry handles at least before it puts off the rest; a lap of the ring
 /// if that is longer.
