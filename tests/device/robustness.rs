@@ -13,6 +13,9 @@ use minivmm::nic::e1000::testing::{MAC, OTHER, RX_RING, TX_RING, TestNic, frame_
 use minivmm::pci::{Function, PowerState};
 use proptest::prelude::*;
 
+/// Longer than any bounded work takes on the slowest host; endless work takes longer.
+const HANG: Duration = Duration::from_secs(120);
+
 #[derive(Debug, Clone)]
 enum Op {
     Access {
@@ -194,7 +197,7 @@ proptest! {
         for op in ops {
             apply(&bench, op);
         }
-        prop_assert!(begin.elapsed() < Duration::from_secs(5), "bounded work");
+        prop_assert!(begin.elapsed() < HANG, "bounded work");
         works_again(&mut bench);
     }
 }
@@ -210,7 +213,7 @@ fn a_ring_of_the_greatest_length_is_worked_off_in_bounded_time() {
         bench.write(reg::TDT, 0xfff7);
         bench.write(reg::TDH, 0);
     }
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < HANG);
     works_again(&mut bench);
 }
 
