@@ -171,10 +171,13 @@ fn xoff_goes_out_at_fcrth_and_xon_below_fcrtl() {
 fn without_xone_nothing_tells_the_peer_to_go_on_and_without_tfce_nothing_at_all() {
     let mut bench = pausing();
     bench.write(reg::FCRTL, 2 * TAKES as u32);
-    fill(&bench);
+    for _ in 0..7 + 4 {
+        bench.inject(&frame_to(MAC, 1000));
+    }
     while bench.receive().is_some() {}
     bench.refill();
     bench.advance(0);
+    assert_eq!(bench.read(reg::RDFPC), 0, "below FCRTL");
     assert_eq!(pauses(&bench), [100]);
     let bench = pausing();
     bench.write(reg::CTRL, bench.read(reg::CTRL) & !ctrl::TFCE);
