@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod e1000;
 pub mod input;
 pub mod socket_framing;
+pub mod user_net;
 
 /// Every target by name. Each has `fuzz_targets/NAME.rs`, a `[[bin]]` in `Cargo.toml`, and `corpus/NAME/`.
 pub const TARGETS: &[(&str, Body)] = &[
@@ -17,6 +18,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("e1000_ops", e1000::ops::run),
     ("e1000_rings", e1000::rings::run),
     ("socket_framing", socket_framing::run),
+    ("user_net", user_net::run),
 ];
 
 /// One execution.

@@ -1,4 +1,7 @@
-"""Bulk data over TCP between the host's end of the cable and the guest, compared by SHA-256."""
+"""Bulk data over TCP between the host's end of the cable and the guest, compared by SHA-256.
+
+host: the address that the guest connects to; listen: where that is on the host, if it is not the same.
+"""
 import hashlib
 import socket
 import threading
@@ -9,18 +12,18 @@ HOST = "10.0.2.2"
 PORT = 5003
 
 
-def to_guest(vm, data, path="/tmp/in", timeout=120, host=HOST):
+def to_guest(vm, data, path="/tmp/in", timeout=120, host=HOST, listen=None):
     """Sends `data` to a file in the guest; fails unless it arrived as it was."""
-    _served(vm, f"nc {host} {PORT} > {path} < /dev/null", data, timeout, host)
+    _served(vm, f"nc {host} {PORT} > {path} < /dev/null", data, timeout, listen or host)
     got = vm.agent().call("sha256", timeout, path=path)
     if got["sha256"] != hashlib.sha256(data).hexdigest():
         raise Failed(f"{got['size']} of {len(data)} bytes reached the guest, and their SHA-256 differs")
 
 
-def from_guest(vm, path="/tmp/in", timeout=120, host=HOST):
+def from_guest(vm, path="/tmp/in", timeout=120, host=HOST, listen=None):
     """The bytes of a file in the guest, by way of the network; its SHA-256 was compared."""
     want = vm.agent().call("sha256", timeout, path=path)
-    data = _served(vm, f"nc {host} {PORT} < {path}", None, timeout, host)
+    data = _served(vm, f"nc {host} {PORT} < {path}", None, timeout, listen or host)
     if hashlib.sha256(data).hexdigest() != want["sha256"]:
         raise Failed(f"{len(data)} of {want['size']} bytes came from the guest, and their SHA-256 differs")
     return data
@@ -32,7 +35,7 @@ def both_ways(vm, data, timeout=120, host=HOST):
     from_guest(vm, timeout=timeout, host=host)
 
 
-def _served(vm, command, data, timeout, host):
+def _served(vm, command, data, timeout, listen):
     """Listens, runs `command` in the guest, sends `data` (None: receives only) to who connects; what came back."""
     received = []
 
@@ -46,7 +49,7 @@ def _served(vm, command, data, timeout, host):
             while part := connection.recv(1 << 18):
                 received.append(part)
 
-    with socket.create_server((host, PORT)) as server:
+    with socket.create_server((listen, PORT)) as server:
         server.settimeout(timeout)
         thread = threading.Thread(target=body, daemon=True)
         thread.start()

@@ -381,7 +381,7 @@ fn every_filter_and_monitor_command_of_qemus_has_a_row() {
 
 #[test]
 fn every_key_of_a_backend_has_a_row() {
-    for backend in ["tap", "bridge", "hubport", "stream", "dgram", "socket", "l2tpv3", "passt"] {
+    for backend in ["tap", "bridge", "hubport", "stream", "dgram", "socket", "l2tpv3", "passt", "user"] {
         let Ok(Command::Print(help)) = parse(&["-netdev", &format!("{backend},help")]) else {
             panic!("no help")
         };

@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 pub use error::UserError;
 pub use info::{Connection, UserInfo};
-use stack::Stack;
+pub use stack::Stack;
 
 use super::{Backend, NetdevError, PortCounters, Surroundings};
 use crate::cli::{HostForward, ListenAt, UserOptions};

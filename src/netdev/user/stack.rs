@@ -104,6 +104,12 @@ pub struct Stack {
     counters: Arc<PortCounters>,
 }
 
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
 impl Stack {
     /// A network as `options` describe it; its host forwards listen already.
     ///
