@@ -16,6 +16,7 @@ def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--accel", default="", help="passed on as -accel")
     parser.add_argument("--long", action="store_true", help="all repetitions and all data (minutes); else some of them")
+    parser.add_argument("--brief", action="store_true", help="the least that shows it, for KVM without hardware under it")
     args = parser.parse_args()
     for path in ("target/release/minivmm", "target/guest/bzImage"):
         if not os.path.exists(os.path.join(REPO, path)):
