@@ -49,7 +49,8 @@ def in_the_background(command):
 
 def no_complaint(vm, about="e1000|eth0|hang|irq|dma|BUG|WARN"):
     """The kernel has said nothing worse than a notice about these since the last call."""
-    text = vm.run(f"dmesg -r -c | grep -E '^<[0-4]>' | grep -i -E '{about}' || true")
+    # "no configuration for board #32": Linux's e1000 has default parameters for the first 32 probes only.
+    text = vm.run(f"dmesg -r -c | grep -E '^<[0-4]>' | grep -v 'no configuration for board' | grep -i -E '{about}' || true")
     want(not text.strip(), f"the kernel complains: {text}")
 
 
