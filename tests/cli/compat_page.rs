@@ -78,6 +78,8 @@ fn messages_are_quoted_word_for_word() {
         ("bad MAC of `-net nic`", "-net nic,macaddr=zz"),
         ("duplicate device id", "-device e1000,id=x -device e1000,id=x"),
         ("`-net dump`, gone since QEMU 3.0", "-net dump"),
+        ("filter on a missing netdev", "-netdev tap,id=n0 -object filter-dump,id=f0,netdev=nope,file=f"),
+        ("filter without a file", "-netdev tap,id=n0 -object filter-dump,id=f0,netdev=n0"),
         ("hostfwd syntax", "-netdev user,id=n0,hostfwd=foo"),
     ];
     let rows = rows("What a mistake looks like");
@@ -374,7 +376,10 @@ fn every_key_of_qemus_has_a_row_that_is_true() {
 #[test]
 fn every_filter_and_monitor_command_of_qemus_has_a_row() {
     let filters = rows("Filters");
-    assert!(QEMU_FILTERS.iter().all(|name| !state(&filters, name).is_empty()));
+    for name in QEMU_FILTERS {
+        let is_there = matches!(parse(&["-object", &format!("{name},help")]), Ok(Command::Print(_)));
+        assert_eq!(is_there, state(&filters, name) != "not there", "-object {name}");
+    }
     let monitor = rows("Monitor");
     assert!(QEMU_MONITOR.iter().all(|name| !state(&monitor, name).is_empty()));
 }
