@@ -10,6 +10,7 @@ pub mod event;
 pub mod irq;
 pub mod machine;
 pub mod memory;
+pub mod monitor;
 pub mod netdev;
 pub mod netport;
 pub mod nic;

@@ -1,7 +1,9 @@
 """Programs that a script needs: installed where we may, named where we may not."""
+import hashlib
 import os
 import shutil
 import subprocess
+import sys
 
 
 def ensure(programs, report):
@@ -25,3 +27,28 @@ def ensure(programs, report):
 
 def _found(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def python(requirements, report):
+    """Python packages from PyPI, in a virtual environment of the cache: adds them to this process's path.
+
+    requirements: as pip wants them, with exact versions. Returns None, or one line that says what to do.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    name = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:16]
+    folder = os.path.join(home, "minivmm", f"python-{name}")
+    if not os.path.isdir(folder):
+        making = f"{folder}.{os.getpid()}"
+        with report.step(f"install {' '.join(requirements)} (pip)"):
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", making]
+            done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(making, ignore_errors=True)
+            last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            return f"could not install {' '.join(requirements)}: {last}"
+        try:
+            os.rename(making, folder)
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(making, ignore_errors=True)
+    sys.path.insert(0, folder)
+    return None

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::bus::Access;
 use crate::irq::{GsiSink, MsiSink};
 use crate::memory::GuestRam;
+use crate::time::MonotonicClock;
 
 /// Where a vCPU's accesses go that are not RAM. Implemented by `machine`.
 pub trait GuestBus: Debug + Send + Sync {
@@ -114,11 +115,17 @@ pub trait Accel: Debug {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
-    /// Creates a machine with this RAM, an interrupt controller (PIC, IOAPIC, local APICs) and a PIT.
+    /// Creates a machine with this RAM, an interrupt controller (PIC, IOAPIC, local APICs) and a PIT. What the
+    /// accelerator counts time by, it counts by `clock`, unless the host's kernel does it.
     ///
     /// # Errors
     /// [`AccelError`].
-    fn create_vm(&self, ram: &GuestRam, vcpus: u32) -> Result<Arc<dyn Vm>, AccelError>;
+    fn create_vm(
+        &self,
+        ram: &GuestRam,
+        vcpus: u32,
+        clock: &MonotonicClock,
+    ) -> Result<Arc<dyn Vm>, AccelError>;
 }
 
 /// One virtual machine: the part of it that the accelerator owns.
@@ -134,6 +141,22 @@ pub trait Vm: GsiSink + MsiSink {
     /// # Errors
     /// [`AccelError`].
     fn reset(&self) -> Result<(), AccelError>;
+
+    /// The guest's time is to stand still. No vCPU runs until [`Self::resume`].
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn pause(&self) -> Result<(), AccelError> {
+        Ok(())
+    }
+
+    /// The guest's time goes on where it stood, as far as the host allows.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn resume(&self) -> Result<(), AccelError> {
+        Ok(())
+    }
 
     /// One line on what runs the guest, for the user (hardware or emulation under it).
     fn describe(&self) -> String;
@@ -152,6 +175,22 @@ pub trait Vcpu: Debug + Send {
     /// # Errors
     /// [`AccelError`], after which the CPU must not run again before a reset.
     fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError>;
+
+    /// The CPU will not run for a while, and its own clocks are to stand still.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn pause(&mut self) -> Result<(), AccelError> {
+        Ok(())
+    }
+
+    /// The CPU goes on after [`Self::pause`].
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn resume(&mut self) -> Result<(), AccelError> {
+        Ok(())
+    }
 
     /// The handle by which others interrupt [`Self::run`]. Must be made on the thread that runs the CPU.
     ///

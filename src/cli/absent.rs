@@ -12,7 +12,7 @@ use super::suggest::nearest;
 
 const NO_DISK: &str = "there are no disks; files reach the guest by -initrd or -fw_cfg";
 const NO_DISPLAY: &str = "leave it out: there is no display, only serial ports";
-const NO_MONITOR: &str = "there is no monitor; Ctrl-A x on the console quits";
+const USE_MONITOR: &str = "use -monitor or -qmp with the place itself";
 const NO_DEBUGGER: &str = "there is no debugger stub";
 const NO_FIRMWARE: &str = "leave it out: the kernel is entered directly, by -kernel";
 const NO_SOUND: &str = "leave it out: there is no sound";
@@ -54,12 +54,9 @@ pub(super) static ABSENT: &[Absent] = &[
     row("spice", NO_DISPLAY),
     row("full-screen", NO_DISPLAY),
     row("k", NO_DISPLAY),
-    none_is_fine("monitor", NO_MONITOR),
-    row("mon", NO_MONITOR),
-    row("qmp", NO_MONITOR),
-    row("qmp-pretty", NO_MONITOR),
+    row("mon", USE_MONITOR),
+    row("qmp-pretty", USE_MONITOR),
     row("s", NO_DEBUGGER),
-    row("S", NO_DEBUGGER),
     row("gdb", NO_DEBUGGER),
     row("d", "there is no log of this kind"),
     row("D", "there is no log of this kind"),
@@ -81,7 +78,7 @@ pub(super) static ABSENT: &[Absent] = &[
     row("audiodev", NO_SOUND),
     row("soundhw", NO_SOUND),
     none_is_fine("parallel", "leave it out: there is no parallel port"),
-    row("chardev", "use -serial file:PATH or unix:PATH"),
+    row("chardev", "write the place into -serial, -monitor or -qmp"),
     row("debugcon", "use -serial"),
     row("global", "write the property into -device"),
     row("set", "write the property into -device"),
@@ -111,7 +108,7 @@ pub(super) static ABSENT: &[Absent] = &[
     row("overcommit", LEAVE_OUT),
     row("add-fd", "inherited descriptors need no announcement: write fd=N in -netdev"),
     row("compat", LEAVE_OUT),
-    row("preconfig", NO_MONITOR),
+    row("preconfig", "use -S and a monitor"),
     row("loadvm", NO_SNAPSHOT),
     row("incoming", NO_SNAPSHOT),
     row("only-migratable", NO_SNAPSHOT),

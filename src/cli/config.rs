@@ -48,7 +48,13 @@ pub struct Config {
     /// `-nographic`: accepted for QEMU's sake; there is never a display.
     pub nographic: bool,
     /// `-serial`: the ports in order, ttyS0 first, at most [`MAX_SERIALS`]. Without the option: one on stdio.
-    pub serials: Vec<Serial>,
+    pub serials: Vec<Chardev>,
+    /// `-qmp` and `-monitor`, in the order given.
+    pub monitors: Vec<MonitorConfig>,
+    /// Ctrl-A c on the console's terminal leads to a monitor: no `-monitor` said that it is elsewhere.
+    pub console_monitor: bool,
+    /// `-S`: the guest runs when a monitor says `cont`.
+    pub stopped: bool,
     /// `-no-reboot`: a guest's reset ends the run.
     pub no_reboot: bool,
     /// `-timeout`: wall time after which the run ends with status 124; never zero.
@@ -302,10 +308,19 @@ pub struct IsaDebugExitOptions {
     pub iosize: u16,
 }
 
-/// `-serial`: where a 16550's bytes go and come from.
+/// `-monitor` and `-qmp`: a monitor and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Serial {
-    /// The terminal (or whatever standard input and output are); at most one port.
+pub struct MonitorConfig {
+    /// For programs (QMP), not for people (HMP).
+    pub qmp: bool,
+    /// Never [`Chardev::None`].
+    pub place: Chardev,
+}
+
+/// `-serial`, `-monitor`, `-qmp`: where the bytes of a 16550 or a monitor go and come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chardev {
+    /// The terminal (or whatever standard input and output are); at most one port, and monitors for people.
     Stdio,
     /// The port exists; output is thrown away and there is no input.
     Null,
@@ -313,6 +328,17 @@ pub enum Serial {
     None,
     /// Output goes to this file, truncated at the start; there is no input.
     File(PathBuf),
+    /// A TCP socket.
+    Tcp {
+        /// Name or address; empty: every address of this host, or localhost for a client.
+        host: String,
+        /// Never zero.
+        port: u16,
+        /// `server=on`: listen there; off: connect.
+        server: bool,
+        /// As with [`Self::Unix`].
+        wait: bool,
+    },
     /// A Unix stream socket.
     Unix {
         /// At most 107 bytes (sun_path).

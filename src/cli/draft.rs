@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{
-    AccelChoice, CpuModel, DEFAULT_MEMORY, Device, FilterOptions, FwCfgFile, MachineConfig, Netdev, Serial,
+    AccelChoice, Chardev, CpuModel, DEFAULT_MEMORY, Device, FilterOptions, FwCfgFile, MachineConfig,
+    MonitorConfig, Netdev,
 };
 use super::error::Context;
 use super::net::Net;
@@ -40,7 +41,11 @@ pub(super) struct Draft {
     pub(super) cpu: CpuModel,
     pub(super) nographic: bool,
     pub(super) nodefaults: bool,
-    pub(super) serials: Vec<Serial>,
+    pub(super) serials: Vec<Chardev>,
+    pub(super) monitors: Vec<Given<MonitorConfig>>,
+    /// `-monitor` was given, be it `none`.
+    pub(super) monitor_placed: bool,
+    pub(super) stopped: bool,
     pub(super) no_reboot: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) result: Option<PathBuf>,
@@ -84,6 +89,9 @@ impl Default for Draft {
             nographic: false,
             nodefaults: false,
             serials: Vec::new(),
+            monitors: Vec::new(),
+            monitor_placed: false,
+            stopped: false,
             no_reboot: false,
             timeout: None,
             result: None,

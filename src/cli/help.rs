@@ -3,6 +3,7 @@
 //! Called by `options` when help is asked for. Everything that lists something is made from the table that the
 //! parser reads, so that it cannot say anything else. Pure: returns text, always ending with a newline.
 
+use super::chardev::KINDS;
 use super::device::{MODELS, Model};
 use super::keyval::Key;
 use super::machine::{self, CPU_MODELS, TYPES};
@@ -10,7 +11,6 @@ use super::net;
 use super::netdev::{BACKENDS, Backend};
 use super::object;
 use super::options::{Group, OPTIONS, Spec};
-use super::serial::KINDS;
 
 /// `-version`.
 pub(super) fn version() -> String {
@@ -47,7 +47,7 @@ const GROUPS: &[(Group, &str)] = &[
     (Group::Boot, "What to boot"),
     (Group::Machine, "The machine"),
     (Group::Network, "The network"),
-    (Group::Console, "Serial ports"),
+    (Group::Console, "Serial ports and monitors"),
     (Group::Run, "The run"),
     (Group::Help, "Help"),
 ];
@@ -60,6 +60,7 @@ says otherwise. NICs get MAC 52:54:00:12:34:56, :57 and so on.
 
 const KEYS: &str = "\
 Keys on the console:
+  Ctrl-A c  switch between console and monitor
   Ctrl-A x  quit
   Ctrl-A h  list the keys
 ";
@@ -199,5 +200,5 @@ pub(super) fn cpu() -> String {
 /// `-serial help`.
 pub(super) fn serial() -> String {
     let rows: Vec<(String, &str)> = KINDS.iter().map(|(form, text)| ((*form).to_owned(), *text)).collect();
-    format!("A serial port leads to:\n{}", columns(&rows))
+    format!("A serial port or a monitor leads to:\n{}", columns(&rows))
 }

@@ -8,6 +8,7 @@
 //! against each other at the end; `absent` knows what QEMU has and we have not; `help` prints all those tables.
 
 mod absent;
+mod chardev;
 mod check;
 mod config;
 mod device;
@@ -22,7 +23,6 @@ mod netdev;
 mod nic;
 mod object;
 mod options;
-mod serial;
 mod socket_options;
 mod suggest;
 mod user_net;
@@ -30,12 +30,14 @@ mod values;
 
 use std::ffi::OsString;
 
+use error::{Context, Wrong};
+
 pub use config::{
-    AccelChoice, AddressChoice, BridgeHelper, CaptureFormat, Command, Config, CpuModel, DEFAULT_MEMORY,
-    Device, DumpOptions, E1000Options, FilterKind, FilterOptions, FilterPlace, FilterQueue, FwCfgFile,
-    FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY, MAX_SERIALS,
-    MIN_MEMORY, MachineConfig, Netdev, NetdevKind, NicModel, NicOverflow, PciAddress, ReplayOptions,
-    ReplaySpeed, ScriptChoice, Serial, TapOptions,
+    AccelChoice, AddressChoice, BridgeHelper, CaptureFormat, Chardev, Command, Config, CpuModel,
+    DEFAULT_MEMORY, Device, DumpOptions, E1000Options, FilterKind, FilterOptions, FilterPlace, FilterQueue,
+    FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY,
+    MAX_SERIALS, MIN_MEMORY, MachineConfig, MonitorConfig, Netdev, NetdevKind, NicModel, NicOverflow,
+    PciAddress, ReplayOptions, ReplaySpeed, ScriptChoice, TapOptions,
 };
 pub use error::CliError;
 pub use forward_rule::{host_forward, listen_at};
@@ -43,7 +45,34 @@ pub use socket_options::{
     Cookies, CounterChoice, DgramOptions, InetAddress, L2tpv3Options, PasstOptions, SocketAddress,
     SocketOptions, StreamOptions, UnixAddress,
 };
+pub use suggest::did_you_mean;
 pub use user_net::{ForwardTarget, GuestForward, HostForward, ListenAt, UserOptions};
+
+/// Reads the value of a `-netdev` that comes while the machine runs (`netdev_add`), in either of its forms.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse_netdev(text: &str) -> Result<Netdev, CliError> {
+    let context = Context::new("netdev_add");
+    match netdev::parse(&context, text)? {
+        netdev::Request::Add(netdev) => Ok(netdev),
+        _ => Err(context.error(Wrong::new("help is not given here", "minivmm -netdev help lists backends"))),
+    }
+}
+
+/// Reads the value of an `-object` that comes while the machine runs (`object_add`), in either of its forms.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse_filter(text: &str) -> Result<FilterOptions, CliError> {
+    let context = Context::new("object_add");
+    match object::parse(&context, text)? {
+        object::Request::Add(filter) => Ok(filter),
+        _ => Err(context.error(Wrong::new("help is not given here", "minivmm -object help lists filters"))),
+    }
+}
 
 /// Reads a command line, without the program's name: `parse(std::env::args_os().skip(1))`.
 ///

@@ -8,10 +8,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::config::{AccelChoice, Command, Device, MAX_SERIALS, Serial};
+use super::config::{AccelChoice, Chardev, Command, Device, MAX_SERIALS, MonitorConfig};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
-use super::{absent, check, device, help, machine, net, netdev, object, serial, values};
+use super::{absent, chardev, check, device, help, machine, net, netdev, object, values};
 
 /// An option that exists.
 pub(super) struct Spec {
@@ -143,6 +143,20 @@ pub(super) static OPTIONS: &[Spec] = &[
         "the next serial port (default: one on stdio); -serial help",
         Apply::Text(add_serial),
     ),
+    option(
+        "monitor",
+        "WHERE",
+        Group::Console,
+        "a monitor for people (default: Ctrl-A c on the console); none: no monitor",
+        Apply::Text(add_monitor),
+    ),
+    option(
+        "qmp",
+        "WHERE",
+        Group::Console,
+        "a monitor for programs, such as unix:PATH,server=on,wait=off",
+        Apply::Text(add_qmp),
+    ),
     option("nographic", "", Group::Console, "accepted; there is never a display", Apply::Flag(set_nographic)),
     option(
         "nodefaults",
@@ -151,6 +165,7 @@ pub(super) static OPTIONS: &[Spec] = &[
         "no serial port and no NIC unless an option asks for it",
         Apply::Flag(set_nodefaults),
     ),
+    option("S", "", Group::Run, "do not start before a monitor says cont", Apply::Flag(set_stopped)),
     option("no-reboot", "", Group::Run, "a reset of the guest ends the run", Apply::Flag(set_no_reboot)),
     option("timeout", "TIME", Group::Run, "end the run after 90, 1m30s or 500ms", Apply::Text(set_timeout)),
     option(
@@ -370,10 +385,10 @@ fn add_object(draft: &mut Draft, context: &Context, text: &str) -> Result<Option
 }
 
 fn add_serial(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
-    let Some(serial) = serial::parse(context, text)? else {
+    let Some(serial) = chardev::parse(context, text)? else {
         return Ok(Some(Command::Print(help::serial())));
     };
-    if serial == Serial::Stdio && draft.serials.contains(&Serial::Stdio) {
+    if serial == Chardev::Stdio && draft.serials.contains(&Chardev::Stdio) {
         return Err(context.error(Wrong::new("stdio has a serial port already", "put this one elsewhere")));
     }
     if draft.serials.len() == MAX_SERIALS {
@@ -382,6 +397,38 @@ fn add_serial(draft: &mut Draft, context: &Context, text: &str) -> Result<Option
     }
     draft.serials.push(serial);
     Ok(None)
+}
+
+fn add_monitor(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    draft.monitor_placed = true;
+    push_monitor(draft, context, text, false)
+}
+
+fn add_qmp(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    push_monitor(draft, context, text, true)
+}
+
+fn push_monitor(
+    draft: &mut Draft,
+    context: &Context,
+    text: &str,
+    qmp: bool,
+) -> Result<Option<Command>, CliError> {
+    match chardev::parse(context, text)? {
+        None => return Ok(Some(Command::Print(help::serial()))),
+        Some(Chardev::None) => {}
+        Some(Chardev::File(_)) => {
+            let wrong = Wrong::new("nobody can type into a file", "use unix:PATH,server=on,wait=off");
+            return Err(context.error(wrong));
+        }
+        Some(place) => draft.monitors.push(Given::new(context, MonitorConfig { qmp, place })),
+    }
+    Ok(None)
+}
+
+fn set_stopped(draft: &mut Draft) -> Option<Command> {
+    draft.stopped = true;
+    None
 }
 
 fn set_nographic(draft: &mut Draft) -> Option<Command> {

@@ -15,12 +15,12 @@ use rustix::time::{
 };
 
 use super::{EventError, EventHandle, FdHandler, Interest, Ready, Registration};
-use crate::time::{Clock, MonotonicClock};
+use crate::time::{Clock, MonotonicClock, Sleeper};
 
 /// A device's clock. Made before the device; [`Self::on_wake`] then says whom to call.
 pub struct HostTimer {
     clock: MonotonicClock,
-    /// What CLOCK_MONOTONIC read when `clock` was 0, in nanoseconds, rounded up: never early.
+    /// What CLOCK_MONOTONIC read when `clock` was made, in nanoseconds, rounded up: never early.
     epoch_ns: u64,
     timer: Arc<OwnedFd>,
     state: Mutex<State>,
@@ -52,7 +52,7 @@ impl HostTimer {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, flags).map_err(|e| EventError::Watch(e.into()))?;
-        let before = clock.now_ns();
+        let before = clock.age_ns();
         let host = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let this = Arc::new(Self {
             clock: clock.clone(),
@@ -64,6 +64,8 @@ impl HostTimer {
         });
         let watch = events.watch(this.timer.clone(), Interest::READ, Arc::new(Arc::downgrade(&this)))?;
         this.registration.get_or_init(|| watch);
+        let sleeper: Arc<dyn Sleeper> = this.clone();
+        clock.add_sleeper(Arc::downgrade(&sleeper));
         Ok(this)
     }
 
@@ -77,9 +79,11 @@ impl HostTimer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Arms the kernel's timer for what is wanted. While the clock stands still, [`Sleeper::resumed`] does.
     fn arm(&self, state: &mut State) {
+        let Some(behind) = self.clock.behind() else { return };
         state.armed = state.wanted;
-        let at = self.epoch_ns.saturating_add(state.wanted);
+        let at = self.epoch_ns.saturating_add(behind).saturating_add(state.wanted);
         let expiry = Itimerspec { it_interval: from_ns(0), it_value: from_ns(at) };
         // Cannot fail: the descriptor is a timer and the time is normal.
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &expiry);
@@ -110,6 +114,15 @@ impl Clock for HostTimer {
         let mut state = self.lock();
         state.wanted = deadline_ns;
         if deadline_ns < state.armed {
+            self.arm(&mut state);
+        }
+    }
+}
+
+impl Sleeper for HostTimer {
+    fn resumed(&self) {
+        let mut state = self.lock();
+        if state.wanted != u64::MAX {
             self.arm(&mut state);
         }
     }
@@ -193,6 +206,27 @@ mod tests {
         assert!(woken.recv_timeout(Duration::from_millis(40)).is_err());
         timer.wake_at(timer.now_ns() + MS);
         assert!(woken.recv_timeout(Duration::from_secs(5)).is_ok());
+    }
+
+    #[test]
+    fn a_timer_of_a_paused_clock_waits_and_does_not_spin() {
+        let (event_loop, events) = EventLoop::start().unwrap();
+        let clock = MonotonicClock::new();
+        let timer = HostTimer::new(&events, &clock).unwrap();
+        let (sender, woken) = mpsc::channel();
+        timer.on_wake(move || sender.send(()).unwrap());
+        let deadline = clock.now_ns() + 20 * MS;
+        timer.wake_at(deadline);
+        clock.pause();
+        assert!(woken.recv_timeout(Duration::from_millis(60)).is_err());
+        assert_eq!(timer.lock().armed, u64::MAX, "it fired once and was not armed again");
+        timer.wake_at(deadline + MS);
+        assert!(woken.recv_timeout(Duration::from_millis(20)).is_err());
+        clock.resume();
+        assert!(woken.recv_timeout(Duration::from_secs(5)).is_ok());
+        assert!(clock.now_ns() >= deadline + MS);
+        drop(timer);
+        event_loop.join();
     }
 
     #[test]

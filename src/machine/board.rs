@@ -132,6 +132,11 @@ impl Board {
         Ok(())
     }
 
+    /// The power management block, with the power button.
+    pub fn pm(&self) -> &Arc<PmBlock> {
+        &self.pm
+    }
+
     /// How many serial ports there are.
     pub fn serial_ports(&self) -> usize {
         self.serial.len()

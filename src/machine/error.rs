@@ -44,6 +44,12 @@ pub enum SetupError {
     /// A serial port's host side.
     #[error(transparent)]
     Serial(#[from] CharError),
+    /// A monitor's thread.
+    #[error("cannot start a monitor's thread: {0}")]
+    Thread(std::io::Error),
+    /// The machine cannot begin at rest.
+    #[error("-S: {0}")]
+    Stopped(String),
     /// More devices than slots.
     #[error("all PCI slots are taken: remove a -device")]
     NoSlot,

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::monitor::Cause;
+
 /// Why the run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
@@ -44,6 +46,21 @@ impl EndReason {
             Self::Panic(_) | Self::TripleFault | Self::Halted => 126,
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
         }
+    }
+
+    /// What QMP's SHUTDOWN event says of it.
+    pub fn cause(&self) -> Cause {
+        let (guest, reason) = match self {
+            Self::PowerOff | Self::CommandExit(_) | Self::DebugExit(_) | Self::Halted => {
+                (true, "guest-shutdown")
+            }
+            Self::Reset | Self::TripleFault => (true, "guest-reset"),
+            Self::Panic(_) => (true, "guest-panic"),
+            Self::Quit => (false, "host-qmp-quit"),
+            Self::Signal(_) => (false, "host-signal"),
+            Self::Timeout(_) | Self::Internal(_) => (false, "host-error"),
+        };
+        Cause { guest, reason }
     }
 
     /// One stable word for scripts.

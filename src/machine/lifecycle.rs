@@ -2,7 +2,8 @@
 //!
 //! vCPU threads, chips, signal handlers and the timeout *request*; the main thread alone *decides*, in
 //! [`Lifecycle::next`]. vCPU threads run while a generation is open and park between two of them, so that
-//! resetting the machine happens with every CPU standing still.
+//! resetting the machine happens with every CPU standing still. A machine that is paused keeps its generation:
+//! its CPUs rest where they are, and a reset finds and leaves them resting.
 //!
 //! Lock order: `state` is taken alone and never held across a kick or a callback.
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::exit_code::EndReason;
 use crate::accel::{EntryState, Kicker, StartState};
 use crate::chipset::{PowerEvent, PowerSink};
+use crate::monitor::{Event, Events};
 
 /// How long a kicked vCPU may take before it is kicked again.
 const KICK_AGAIN: Duration = Duration::from_millis(10);
@@ -22,9 +24,23 @@ const PANIC_GRACE: Duration = Duration::from_millis(800);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Bring the machine up again from the start.
-    Reset,
+    Reset {
+        /// The guest asked for it, not somebody outside.
+        guest: bool,
+    },
     /// End the run.
     End(EndReason),
+}
+
+/// What a vCPU thread does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Run the guest.
+    Run,
+    /// Save what time it is for this CPU, then [`Lifecycle::rest`].
+    Rest,
+    /// This generation is over.
+    Over,
 }
 
 /// Shared by everything that can start, stop or end the machine. Clones share it.
@@ -37,6 +53,7 @@ pub struct Lifecycle {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    events: Events,
 }
 
 #[derive(Debug, Default)]
@@ -45,13 +62,18 @@ struct State {
     generation: u64,
     /// The boot CPU's entry while a generation is open.
     running: Option<EntryState>,
+    /// CPUs rest.
+    paused: bool,
     /// No more generations: threads return.
     over: bool,
     request: Option<PowerEvent>,
     end: Option<EndReason>,
     panic: Option<(Instant, String)>,
     command_status: Option<u8>,
-    kickers: Vec<Arc<dyn Kicker>>,
+    /// How to interrupt each CPU, and the host's thread that runs it.
+    kickers: Vec<(Arc<dyn Kicker>, u32)>,
+    /// The reset button was pressed, not by the guest.
+    reset_button: bool,
     /// vCPU threads inside a generation.
     active: usize,
     halted: usize,
@@ -59,6 +81,11 @@ struct State {
 }
 
 impl Lifecycle {
+    /// A life that has not begun; what happens in it is told to `events`.
+    pub fn new(events: Events) -> Self {
+        Self { shared: Arc::new(Shared { events, ..Shared::default() }) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,9 +105,29 @@ impl Lifecycle {
     /// The guest's kernel panicked, `words` being its own: the run ends with the guest's own reset or
     /// power-off, or after a short grace.
     pub fn panicked(&self, words: &str) {
+        let first = self.lock().panic.is_none();
         self.change(|s| {
             s.panic.get_or_insert_with(|| (Instant::now(), words.to_owned()));
         });
+        if first {
+            self.shared.events.raise(&Event::GuestPanicked);
+        }
+    }
+
+    /// Whether [`Self::panicked`] was called.
+    pub fn has_panicked(&self) -> bool {
+        self.lock().panic.is_some()
+    }
+
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
+        self.lock().over
+    }
+
+    /// Somebody outside the machine presses the reset button.
+    pub fn press_reset(&self) {
+        self.lock().reset_button = true;
+        self.request(PowerEvent::Reset);
     }
 
     /// `minivmm.run=COMMAND` ended with this status: the status of the run once the guest powers off.
@@ -88,12 +135,18 @@ impl Lifecycle {
         self.change(|s| s.command_status = Some(status));
     }
 
-    /// Registers a vCPU thread by its kicker.
+    /// Registers a vCPU by its kicker, on the thread that runs it.
     pub fn join_cpu(&self, kicker: Arc<dyn Kicker>) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
         self.change(|s| {
-            s.kickers.push(kicker);
+            s.kickers.push((kicker, thread));
             s.cpus += 1;
         });
+    }
+
+    /// The host's threads that run the CPUs, in the order in which they joined.
+    pub fn threads(&self) -> Vec<u32> {
+        self.lock().kickers.iter().map(|&(_, thread)| thread).collect()
     }
 
     /// vCPU threads: waits for the next start after generation `seen`; `None` when the run is over.
@@ -114,10 +167,36 @@ impl Lifecycle {
         }
     }
 
-    /// vCPU threads: whether generation `own` still runs.
-    pub fn runs(&self, own: u64) -> bool {
-        let state = self.lock();
-        state.running.is_some() && state.generation == own
+    /// vCPU threads: what to do next in generation `own`.
+    pub fn turn(&self, own: u64) -> Turn {
+        match &*self.lock() {
+            state if !state.is_open(own) => Turn::Over,
+            state if state.paused => Turn::Rest,
+            _ => Turn::Run,
+        }
+    }
+
+    /// vCPU threads: waits for the end of the pause, or of generation `own`.
+    pub fn rest(&self, own: u64) {
+        self.parked();
+        let mut state = self.lock();
+        while state.paused && state.is_open(own) {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.active += 1;
+    }
+
+    /// Brings every CPU to rest, or lets a machine begin at rest. Returns when none runs; whether it was this
+    /// call that paused the machine.
+    pub fn pause(&self) -> bool {
+        let before = std::mem::replace(&mut self.lock().paused, true);
+        self.wait_for_cpus();
+        !before
+    }
+
+    /// Ends [`Self::pause`].
+    pub fn resume(&self) {
+        self.change(|s| s.paused = false);
     }
 
     /// vCPU threads: this CPU stands still until the next start.
@@ -174,15 +253,17 @@ impl Lifecycle {
 
     /// Main thread: brings every CPU to a stand. Returns when all are parked.
     pub fn stop(&self) {
-        let kickers = {
-            let mut state = self.lock();
-            state.running = None;
-            state.kickers.clone()
-        };
+        self.change(|s| s.running = None);
+        self.wait_for_cpus();
+    }
+
+    /// Kicks until every CPU has seen that it is not to run.
+    fn wait_for_cpus(&self) {
+        let kickers = self.lock().kickers.clone();
         let mut state = self.lock();
         while state.active > 0 {
             drop(state);
-            kickers.iter().for_each(|k| k.kick());
+            kickers.iter().for_each(|(kicker, _)| kicker.kick());
             let wait = self.shared.changed.wait_timeout_while(self.lock(), KICK_AGAIN, |s| s.active > 0);
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -191,6 +272,12 @@ impl Lifecycle {
     /// Main thread: no further start; vCPU threads return.
     pub fn finish(&self) {
         self.change(|s| s.over = true);
+    }
+}
+
+impl State {
+    fn is_open(&self, generation: u64) -> bool {
+        self.running.is_some() && self.generation == generation
     }
 }
 
@@ -212,7 +299,7 @@ fn decide(state: &mut State, no_reboot: bool) -> Option<Next> {
         PowerEvent::DebugExit(status) => Next::End(EndReason::DebugExit(status)),
         PowerEvent::Panicked => Next::End(EndReason::Panic(String::new())),
         PowerEvent::Reset if no_reboot => Next::End(EndReason::Reset),
-        PowerEvent::Reset => Next::Reset,
+        PowerEvent::Reset => Next::Reset { guest: !std::mem::take(&mut state.reset_button) },
     })
 }
 
@@ -239,9 +326,18 @@ mod tests {
 
     #[test]
     fn the_first_request_wins() {
-        assert_eq!(asked(&[PowerEvent::Reset, PowerEvent::PowerOff], false), Next::Reset);
+        assert_eq!(asked(&[PowerEvent::Reset, PowerEvent::PowerOff], false), Next::Reset { guest: true });
         assert_eq!(asked(&[PowerEvent::Reset], true), Next::End(EndReason::Reset));
         assert_eq!(asked(&[PowerEvent::DebugExit(3)], true), Next::End(EndReason::DebugExit(3)));
+    }
+
+    #[test]
+    fn who_pressed_the_reset_button_is_known_once() {
+        let life = Lifecycle::default();
+        life.press_reset();
+        assert_eq!(life.next(false, None), Next::Reset { guest: false });
+        life.request(PowerEvent::Reset);
+        assert_eq!(life.next(false, None), Next::Reset { guest: true });
     }
 
     #[test]
@@ -277,6 +373,83 @@ mod tests {
         life.command_ended(4);
         life.halted();
         assert_eq!(life.next(false, None), Next::End(EndReason::CommandExit(4)));
+    }
+
+    #[derive(Debug, Default)]
+    struct Kicked(std::sync::atomic::AtomicBool);
+
+    impl Kicker for Kicked {
+        fn kick(&self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    const ENTRY: EntryState = EntryState {
+        mode: crate::accel::EntryMode::Protected,
+        rip: 0,
+        rsp: 0,
+        rsi: 0,
+        rbx: 0,
+        rax: 0,
+        gdt_base: 0,
+        gdt_limit: 0,
+    };
+
+    /// A thread that does as a vCPU's does; counts its generations and the times it rested.
+    fn cpu(life: &Lifecycle) -> std::thread::JoinHandle<(u64, u64)> {
+        let (life, kicked) = (life.clone(), Arc::new(Kicked::default()));
+        life.join_cpu(kicked.clone());
+        std::thread::spawn(move || {
+            let (mut generation, mut rested) = (0, 0);
+            while let Some((own, _)) = life.wait_start(generation, true) {
+                generation = own;
+                loop {
+                    match life.turn(own) {
+                        Turn::Over => break,
+                        Turn::Rest => {
+                            rested += 1;
+                            life.rest(own);
+                        }
+                        Turn::Run => {
+                            while !kicked.0.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                                std::thread::sleep(Duration::from_micros(50));
+                            }
+                        }
+                    }
+                }
+                life.parked();
+            }
+            (generation, rested)
+        })
+    }
+
+    #[test]
+    fn a_pause_keeps_the_generation_and_a_reset_keeps_the_pause() {
+        let life = Lifecycle::default();
+        let cpus = [cpu(&life), cpu(&life)];
+        assert!(life.pause(), "before the start");
+        life.start(ENTRY);
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(life.turn(1), Turn::Rest);
+        life.resume();
+        assert_eq!(life.turn(1), Turn::Run);
+        assert!(life.pause());
+        assert_eq!((life.pause(), life.lock().active), (false, 0));
+        life.stop();
+        assert_eq!(life.turn(1), Turn::Over);
+        life.start(ENTRY);
+        assert_eq!((life.turn(1), life.turn(2)), (Turn::Over, Turn::Rest));
+        life.resume();
+        assert_eq!(life.turn(2), Turn::Run);
+        while life.lock().active < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        life.stop();
+        life.finish();
+        for cpu in cpus {
+            let (generation, rested) = cpu.join().unwrap();
+            assert!(generation == 2 && rested >= 1, "{generation} {rested}");
+        }
     }
 
     #[test]

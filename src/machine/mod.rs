@@ -5,11 +5,14 @@
 
 mod accel_choice;
 pub mod board;
+mod control;
 pub mod eeprom_file;
 pub mod error;
 pub mod exit_code;
 pub mod exits;
+mod gate;
 pub mod lifecycle;
+mod monitors;
 mod nics;
 pub mod pc;
 mod report;
@@ -21,7 +24,7 @@ pub use accel_choice::help as accel_help;
 pub use error::SetupError;
 pub use exit_code::EndReason;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -32,12 +35,14 @@ use crate::chipset::{FwCfgFile, PowerSink};
 use crate::cli::{Config, Device, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
 use crate::event::{EventHandle, EventLoop};
 use crate::memory::GuestRam;
-use crate::netdev::{Network, Surroundings as NetworkSurroundings};
+use crate::monitor::{Cause, Event, Events, Session};
+use crate::netdev::{NetdevEvents, Network, Surroundings as NetworkSurroundings};
 use crate::sys::Notices;
 use crate::sys::signals::Signals;
 use crate::time::MonotonicClock;
 
 use board::{Board, InterruptInputs, Surroundings};
+use control::Control;
 use exits::Buses;
 use lifecycle::{Lifecycle, Next};
 use nics::Nic;
@@ -55,6 +60,8 @@ pub struct Machine {
     reporter: Arc<Reporter>,
     bus: Arc<Buses>,
     life: Lifecycle,
+    control: Arc<Control>,
+    monitors: Vec<Session>,
     _signals: Signals,
     _event_loop: EventLoop,
     threads: Vec<JoinHandle<()>>,
@@ -72,10 +79,12 @@ impl Machine {
         let chosen = accel_choice::choose(&config.accel)?;
         chosen.note.iter().for_each(|note| notices.say(note));
         let ram = GuestRam::new(&pc::ram_layout(config.memory))?;
-        let vm = chosen.accel.create_vm(&ram, config.smp)?;
+        let clock = MonotonicClock::new();
+        let vm = chosen.accel.create_vm(&ram, config.smp, &clock)?;
         let (event_loop, events) = EventLoop::start()?;
-        let network = open_network(&config, &events, &notices)?;
-        let life = Lifecycle::default();
+        let happenings = Events::default();
+        let network = open_network(&config, &events, &notices, &happenings)?;
+        let life = Lifecycle::new(happenings.clone());
         let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
         let power: Arc<dyn PowerSink> = Arc::new(life.clone());
         let around = Surroundings {
@@ -83,12 +92,14 @@ impl Machine {
             inputs: &inputs,
             ram: &ram,
             events: &events,
-            clock: &MonotonicClock::new(),
+            clock: &clock,
             power: &power,
         };
         let mut board = Board::new(around, files)?;
-        serial::add(&config.serials, &mut board, &around, &life, &notices)?;
+        let mux = monitors::mux(&config);
+        let terminal = serial::add(&config.serials, &mut board, &around, &life, &notices, mux)?;
         let nics = add_devices(&config.devices, &board, &around, &vm, &network, &notices)?;
+        nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
         board.pci.program_bars()?;
         let tables = table_config(&config, &board);
         let bus: Arc<Buses> = Arc::new(buses);
@@ -100,9 +111,24 @@ impl Machine {
             started,
             network,
             nics,
-            notices,
+            notices: notices.clone(),
         });
         let signals = watch_signals(&events, &life, &reporter)?;
+        let control = Arc::new(Control {
+            life: life.clone(),
+            clock,
+            vm: vm.clone(),
+            pm: board.pm().clone(),
+            pci: board.pci.clone(),
+            reporter: reporter.clone(),
+            events: happenings,
+            standing: Mutex::default(),
+        });
+        if config.stopped {
+            control.begin_stopped().map_err(SetupError::Stopped)?;
+        }
+        let network = &reporter.network;
+        let monitors = monitors::start(&config, control.clone(), network, terminal, &events, &notices)?;
         let machine = Self {
             config,
             image,
@@ -113,6 +139,8 @@ impl Machine {
             reporter,
             bus,
             life,
+            control,
+            monitors,
             _signals: signals,
             _event_loop: event_loop,
             threads,
@@ -129,14 +157,21 @@ impl Machine {
             }
             match self.life.next(self.config.no_reboot, deadline) {
                 Next::End(reason) => break reason,
-                Next::Reset => self.life.stop(),
+                Next::Reset { guest } => {
+                    self.life.stop();
+                    let reason = if guest { "guest-reset" } else { "host-qmp-system-reset" };
+                    self.control.events.raise(&Event::Reset(Cause { guest, reason }));
+                }
             }
             if let Err(error) = self.reset() {
                 break EndReason::Internal(error.to_string());
             }
         };
         self.stop();
+        self.control.events.raise(&Event::Shutdown(reason.cause()));
         self.reporter.write(Some(&reason));
+        // Each session answers what it was asked.
+        self.monitors.clear();
         reason
     }
 
@@ -168,9 +203,16 @@ impl Machine {
 }
 
 /// Opens every backend, those that name another one last. Those opened before a failure are closed again.
-fn open_network(config: &Config, events: &EventHandle, notices: &Notices) -> Result<Network, SetupError> {
-    let (events, notices) = (events.clone(), notices.clone());
-    let network = Network::new(NetworkSurroundings { events, notices });
+fn open_network(
+    config: &Config,
+    events: &EventHandle,
+    notices: &Notices,
+    happenings: &Events,
+) -> Result<Network, SetupError> {
+    let mut around = NetworkSurroundings::new(events.clone(), notices.clone());
+    let happenings = happenings.clone();
+    around.happenings = NetdevEvents::new(move |event| happenings.raise(&event.into()));
+    let network = Network::new(around);
     let names_another = |netdev: &&Netdev| {
         matches!(&netdev.kind, NetdevKind::HubPort(HubPortOptions { netdev: Some(_), .. }))
     };

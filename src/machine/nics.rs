@@ -1,15 +1,18 @@
 //! NICs and their cables: each device gets a slot, its wires and its peer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::board::{Board, Surroundings};
 use super::eeprom_file::EepromFile;
 use super::error::SetupError;
+use super::gate::Gate;
 use super::pc;
 use crate::cli::{E1000Options, NicModel, NicOverflow};
 use crate::event::HostTimer;
 use crate::irq::MsiSink;
 use crate::memory::DmaHandle;
+use crate::monitor::{Event, Events};
 use crate::netdev::{Network, NicEnd};
 use crate::nic::e1000::eeprom::{Image, Store};
 use crate::nic::e1000::{self, E1000, Model, Overflow};
@@ -23,6 +26,12 @@ pub struct Nic {
     pub device: Arc<E1000>,
     /// By which the network knows it.
     pub name: String,
+    /// PCI slot.
+    pub slot: u8,
+    /// Between it and its cable.
+    pub gate: Arc<Gate>,
+    /// Monitors were told that its filters changed, and have not asked since.
+    pub filters_told: Arc<AtomicBool>,
 }
 
 impl Nic {
@@ -53,14 +62,27 @@ impl Nic {
             }
         });
         board.pci.add(slot, device.clone(), Wires { dma, intx: Some(intx), msi })?;
+        let gate = Gate::new(device.clone());
         let name = network.add_nic(NicEnd {
             id: options.id.clone(),
             model: device.model().name(),
             mac,
-            port: device.clone(),
+            port: gate.clone(),
             netdev: options.netdev.clone(),
         })?;
-        Ok(Self { device, name })
+        let filters_told = Arc::new(AtomicBool::new(false));
+        Ok(Self { device, name, slot, gate, filters_told })
+    }
+
+    /// Lets monitors hear when the guest changes the address filters: once, until somebody asks for them, since a
+    /// driver may do it a hundred times in a row.
+    pub fn tell_filter_changes(&self, events: &Events) {
+        let (told, name, events) = (self.filters_told.clone(), self.name.clone(), events.clone());
+        self.device.on_filter_change(move || {
+            if !told.swap(true, Ordering::SeqCst) {
+                events.raise(&Event::NicRxFilterChanged { name: name.clone() });
+            }
+        });
     }
 }
 

@@ -12,9 +12,18 @@ use super::lifecycle::Lifecycle;
 use super::pc;
 use super::watch::{CommandWatch, PanicWatch};
 use crate::chipset::{SerialPort, SerialSink};
-use crate::cli::Serial;
+use crate::cli::Chardev;
+use crate::event::EventHandle;
 use crate::sys::Notices;
-use crate::sys::chardev::{self, CharContext, CharDevice, CharReceiver};
+use crate::sys::chardev::{self, CharContext, CharDevice, CharReceiver, Stdio, Use};
+use crate::time::MonotonicClock;
+
+/// How the console's terminal is shared with a monitor.
+#[derive(Debug, Clone, Copy)]
+pub struct Mux {
+    /// The monitor begins with the keyboard.
+    pub monitor_first: bool,
+}
 
 /// What a port's output is searched for.
 #[derive(Debug)]
@@ -73,28 +82,51 @@ impl CharReceiver for Input {
     }
 }
 
+/// What opening a character device needs, for the option that asks for it.
+pub fn chardev_context(
+    option: &'static str,
+    events: &EventHandle,
+    life: &Lifecycle,
+    notices: &Notices,
+) -> CharContext {
+    let quitter = life.clone();
+    CharContext {
+        option,
+        events: events.clone(),
+        // The host's time: what the guest has said is shown while the machine is stopped, too.
+        clock: MonotonicClock::new(),
+        notices: notices.clone(),
+        quit: Arc::new(move || quitter.end(EndReason::Quit)),
+    }
+}
+
 /// Opens the host side of every port and puts the UARTs on the bus. `serials` is `-serial` in order; a second
-/// port exists even if it is not asked for, because the guest's agent reports there.
+/// port exists even if it is not asked for, because the guest's agent reports there. With `mux` a port on the
+/// terminal shares it with a monitor, whose half comes back.
 ///
 /// # Errors
 /// [`SetupError`] when a host file cannot be opened.
 pub fn add(
-    serials: &[Serial],
+    serials: &[Chardev],
     board: &mut Board,
     around: &Surroundings<'_>,
     life: &Lifecycle,
     notices: &Notices,
-) -> Result<(), SetupError> {
-    let quitter = life.clone();
-    let context = CharContext {
-        events: around.events.clone(),
-        clock: around.clock.clone(),
-        notices: notices.clone(),
-        quit: Arc::new(move || quitter.end(EndReason::Quit)),
-    };
+    mux: Option<Mux>,
+) -> Result<Option<Arc<dyn CharDevice>>, SetupError> {
+    let context = chardev_context("-serial", around.events, life, notices);
+    let mut monitor = None;
     for index in 0..pc::COM.len() {
-        let wanted = serials.get(index).unwrap_or(&Serial::Null);
-        if let Some(host) = chardev::open(wanted, &context)? {
+        let wanted = serials.get(index).unwrap_or(&Chardev::Null);
+        let host = match mux {
+            Some(Mux { monitor_first }) if *wanted == Chardev::Stdio => {
+                let (console, other) = chardev::share(Stdio::open(Use::Person, &context)?, monitor_first);
+                monitor = Some(other);
+                Some(console)
+            }
+            _ => chardev::open(wanted, &context)?,
+        };
+        if let Some(host) = host {
             let watch = Mutex::new(Watch::of(index));
             let sink = Output { host: host.clone(), watch, life: life.clone() };
             let port = Arc::new(SerialPort::new(around.inputs.line(pc::COM[index].1), Box::new(sink)));
@@ -102,5 +134,5 @@ pub fn add(
             host.start(Box::new(Input(Arc::downgrade(&port))));
         }
     }
-    Ok(())
+    Ok(monitor)
 }

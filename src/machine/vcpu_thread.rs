@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 use super::exit_code::EndReason;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{Lifecycle, Turn};
 use crate::accel::{AccelError, Exit, GuestBus, Vcpu, Vm};
 
 /// Starts the thread of vCPU `id` and waits until the vCPU exists. It then waits for the machine's start.
@@ -91,18 +91,25 @@ fn run_generation(
     life: &Lifecycle,
     bus: &Arc<dyn GuestBus>,
 ) -> Result<(), AccelError> {
-    while life.runs(own) {
-        match vcpu.run(bus)? {
-            Exit::Kicked => {}
-            Exit::Halted => {
-                life.halted();
-                return Ok(());
+    loop {
+        match life.turn(own) {
+            Turn::Over => return Ok(()),
+            Turn::Rest => {
+                vcpu.pause()?;
+                life.rest(own);
+                vcpu.resume()?;
             }
-            Exit::Shutdown => {
-                life.end(EndReason::TripleFault);
-                return Ok(());
-            }
+            Turn::Run => match vcpu.run(bus)? {
+                Exit::Kicked => {}
+                Exit::Halted => {
+                    life.halted();
+                    return Ok(());
+                }
+                Exit::Shutdown => {
+                    life.end(EndReason::TripleFault);
+                    return Ok(());
+                }
+            },
         }
     }
-    Ok(())
 }

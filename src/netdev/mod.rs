@@ -15,9 +15,12 @@ pub mod tap;
 pub mod user;
 pub mod vnet_hdr;
 
+use std::fmt;
+use std::sync::Arc;
+
 pub use counters::{DirectionCounters, DirectionStats, PortCounters, PortStats};
 pub use hub::{HubError, HubPort};
-pub use network::{Network, NetworkError, NicEnd};
+pub use network::{EndSnapshot, Network, NetworkError, NicEnd, Snapshot};
 pub use socket::{Dgram, SocketError, Stream};
 pub use tap::{Tap, TapError};
 pub use user::{User, UserError, UserInfo};
@@ -33,6 +36,65 @@ pub struct Surroundings {
     pub events: EventHandle,
     /// Takes its remarks for the user.
     pub notices: Notices,
+    /// Hears of connections.
+    pub happenings: NetdevEvents,
+}
+
+impl Surroundings {
+    /// Surroundings in which nobody wants to hear of connections.
+    pub fn new(events: EventHandle, notices: Notices) -> Self {
+        Self { events, notices, happenings: NetdevEvents::default() }
+    }
+}
+
+/// What happens to a backend that the user may want to hear of while the guest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetdevEvent {
+    /// A stream has a connection.
+    StreamConnected {
+        /// `id=`.
+        id: String,
+        /// The other side.
+        peer: StreamPeer,
+    },
+    /// A stream has lost its connection.
+    StreamDisconnected {
+        /// `id=`.
+        id: String,
+    },
+}
+
+/// The other side of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamPeer {
+    /// A TCP connection.
+    Inet(std::net::SocketAddr),
+    /// A Unix socket's path; empty if it has none.
+    Unix(String),
+}
+
+/// Where [`NetdevEvent`]s go, from any thread; by default nowhere.
+#[derive(Clone, Default)]
+pub struct NetdevEvents(Option<Arc<dyn Fn(NetdevEvent) + Send + Sync>>);
+
+impl NetdevEvents {
+    /// Events are given to `sink`, which must not wait.
+    pub fn new(sink: impl Fn(NetdevEvent) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(sink)))
+    }
+
+    /// It happened.
+    pub fn tell(&self, event: NetdevEvent) {
+        if let Some(sink) = &self.0 {
+            sink(event);
+        }
+    }
+}
+
+impl fmt::Debug for NetdevEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NetdevEvents")
+    }
 }
 
 /// Why a backend could not be opened: one line that names the option and says what to do.

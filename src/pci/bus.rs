@@ -66,6 +66,13 @@ impl PciBus {
         Ok(())
     }
 
+    /// The slots that have a function, lowest first.
+    pub fn used_slots(&self) -> Vec<u8> {
+        let mut numbers: Vec<u8> = self.slots().iter().map(|slot| slot.number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The lowest slot that no function has.
     pub fn free_slot(&self) -> Option<u8> {
         let taken = self.slots();

@@ -2,4 +2,4 @@
 
 mod clock;
 
-pub use clock::{Clock, ManualClock, MonotonicClock};
+pub use clock::{Clock, ManualClock, MonotonicClock, Sleeper};

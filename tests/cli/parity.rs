@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use minivmm::cli::{
-    AccelChoice, AddressChoice, Command, Config, CpuModel, Device, E1000Options, FwCfgFile, FwCfgSource,
-    IsaDebugExitOptions, KernelUnpack, MachineConfig, Netdev, NetdevKind, NicModel, NicOverflow, PciAddress,
-    ScriptChoice, Serial, TapOptions,
+    AccelChoice, AddressChoice, Chardev, Command, Config, CpuModel, Device, E1000Options, FwCfgFile,
+    FwCfgSource, IsaDebugExitOptions, KernelUnpack, MachineConfig, MonitorConfig, Netdev, NetdevKind,
+    NicModel, NicOverflow, PciAddress, ScriptChoice, TapOptions,
 };
 
 use crate::{parse, run, run_words};
@@ -51,7 +51,10 @@ fn the_bare_line_has_the_defaults() {
             accel: vec![],
             cpu: CpuModel::Host,
             nographic: false,
-            serials: vec![Serial::Stdio],
+            serials: vec![Chardev::Stdio],
+            monitors: vec![],
+            console_monitor: true,
+            stopped: false,
             no_reboot: false,
             result: None,
             timeout: None,
@@ -224,28 +227,51 @@ fn isa_debug_exit() {
     assert_eq!(device("-device isa-debug-exit,iobase=65535,iosize=1"), expected(0xffff, 1));
 }
 
+fn tcp(host: &str, port: u16, server: bool, wait: bool) -> Chardev {
+    Chardev::Tcp { host: host.into(), port, server, wait }
+}
+
+#[test]
+fn monitors_have_a_kind_and_a_place() {
+    let config = run("-qmp unix:/tmp/q,server=on,wait=off -monitor tcp:localhost:5 -qmp stdio");
+    let q = Chardev::Unix { path: "/tmp/q".into(), server: true, wait: false };
+    let expected = [(true, q), (false, tcp("localhost", 5, false, false)), (true, Chardev::Stdio)];
+    let expected = expected.map(|(qmp, place)| MonitorConfig { qmp, place });
+    assert_eq!((config.monitors, config.console_monitor), (expected.to_vec(), false));
+    let none = run("-monitor none -S");
+    assert!(none.monitors.is_empty() && !none.console_monitor && none.stopped);
+    assert!(run("-qmp null").console_monitor, "a QMP leaves Ctrl-A c where it is");
+}
+
 #[test]
 fn serial_ports() {
     for (line, expected) in [
-        ("-serial stdio", vec![Serial::Stdio]),
-        ("-nographic", vec![Serial::Stdio]),
+        ("-serial stdio", vec![Chardev::Stdio]),
+        ("-serial mon:stdio", vec![Chardev::Stdio]),
+        ("-serial tcp:127.0.0.1:4444", vec![tcp("127.0.0.1", 4444, false, false)]),
+        ("-serial tcp::4444,server,nowait", vec![tcp("", 4444, true, false)]),
+        ("-serial tcp:[::1]:1,server=on", vec![tcp("::1", 1, true, true)]),
+        ("-serial null -qmp stdio", vec![Chardev::Null]),
+        ("-qmp stdio", vec![Chardev::Null]),
+        ("-monitor stdio", vec![Chardev::Stdio]),
+        ("-nographic", vec![Chardev::Stdio]),
         ("-nodefaults", vec![]),
-        ("-nodefaults -serial stdio", vec![Serial::Stdio]),
-        ("-serial none", vec![Serial::None]),
-        ("-serial null -serial stdio", vec![Serial::Null, Serial::Stdio]),
-        ("-serial file:/tmp/a,b:c", vec![Serial::File("/tmp/a,b:c".into())]),
-        ("-serial unix:/tmp/s", vec![Serial::Unix { path: "/tmp/s".into(), server: false, wait: false }]),
+        ("-nodefaults -serial stdio", vec![Chardev::Stdio]),
+        ("-serial none", vec![Chardev::None]),
+        ("-serial null -serial stdio", vec![Chardev::Null, Chardev::Stdio]),
+        ("-serial file:/tmp/a,b:c", vec![Chardev::File("/tmp/a,b:c".into())]),
+        ("-serial unix:/tmp/s", vec![Chardev::Unix { path: "/tmp/s".into(), server: false, wait: false }]),
         (
             "-serial unix:/tmp/s,server=on",
-            vec![Serial::Unix { path: "/tmp/s".into(), server: true, wait: true }],
+            vec![Chardev::Unix { path: "/tmp/s".into(), server: true, wait: true }],
         ),
         (
             "-serial unix:/tmp/s,server=on,wait=off",
-            vec![Serial::Unix { path: "/tmp/s".into(), server: true, wait: false }],
+            vec![Chardev::Unix { path: "/tmp/s".into(), server: true, wait: false }],
         ),
         (
             "-serial stdio -serial unix:/tmp/s,server,nowait",
-            vec![Serial::Stdio, Serial::Unix { path: "/tmp/s".into(), server: true, wait: false }],
+            vec![Chardev::Stdio, Chardev::Unix { path: "/tmp/s".into(), server: true, wait: false }],
         ),
     ] {
         assert_eq!(run(line).serials, expected, "{line}");
@@ -311,7 +337,7 @@ fn fw_cfg_files() {
 
 #[test]
 fn asking_for_nothing_is_granted() {
-    assert_eq!(run("-display none -vga none -monitor none -parallel none"), run(""));
+    assert_eq!(run("-display none -vga none -parallel none"), run(""));
     assert_eq!(run("-net none -nic none"), run("-nodefaults -serial stdio"));
 }
 

@@ -16,6 +16,7 @@ use minivmm::accel::soft::SoftAccel;
 use minivmm::accel::{Accel, EntryMode, EntryState, Exit, GuestBus, Kicker, StartState, Vcpu, Vm};
 use minivmm::bus::Access;
 use minivmm::memory::{DmaHandle, GuestRam};
+use minivmm::time::MonotonicClock;
 
 pub const REPORT: u32 = 0x500;
 pub const DONE: u32 = 0x501;
@@ -161,7 +162,7 @@ impl Bench {
     /// A machine with `cpus` CPUs (not yet created), long-mode tables in place.
     fn new(accel: &dyn Accel, cpus: u32) -> Self {
         let ram = GuestRam::new(&[(0, RAM)]).unwrap();
-        let vm = accel.create_vm(&ram, cpus).unwrap();
+        let vm = accel.create_vm(&ram, cpus, &MonotonicClock::new()).unwrap();
         let bus = Arc::new(Recorder::default());
         bus.vm.set(vm.clone()).unwrap();
         let bench = Self { ram, vm, bus };

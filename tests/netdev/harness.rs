@@ -183,7 +183,7 @@ impl Host {
 
     pub fn try_open(&self, options: &TapOptions) -> Result<Arc<Tap>, NetdevError> {
         let (events, notices) = (self.events.clone(), self.notices.clone());
-        Tap::open("n0", options, &Surroundings { events, notices })
+        Tap::open("n0", options, &Surroundings::new(events, notices))
     }
 }
 
@@ -321,7 +321,7 @@ impl Cable {
         };
         let host = Host::new();
         let (events, notices) = (host.events.clone(), host.notices.clone());
-        let network = Network::new(Surroundings { events, notices });
+        let network = Network::new(Surroundings::new(events, notices));
         network.add_netdev(&config.netdevs[0]).map_err(|error| error.to_string())?;
         let nic = Nic::new(room, Offloads::default());
         let netdev = Some("n0".into());

@@ -185,8 +185,7 @@ impl Guest {
 
     fn with(options: &UserOptions, offload: bool) -> Self {
         let (event_loop, events) = EventLoop::start().unwrap();
-        let user =
-            User::open("n0", options, &Surroundings { events, notices: Notices::new(|_| ()) }).unwrap();
+        let user = User::open("n0", options, &Surroundings::new(events, Notices::new(|_| ()))).unwrap();
         let cable = Arc::new(Cable { offload, ..Cable::default() });
         let (port, other): (Arc<dyn FramePort>, Arc<dyn FramePort>) = (cable.clone(), user.clone());
         netport::join(&port, &other);

@@ -15,6 +15,7 @@ use super::quirks::Quirks;
 use super::vm::KvmVm;
 use crate::accel::{Accel, AccelError, Vm};
 use crate::memory::GuestRam;
+use crate::time::MonotonicClock;
 
 /// What the machine cannot do without, and its name in the KVM API documentation.
 const NEEDED: [(Cap, &str); 14] = [
@@ -106,7 +107,12 @@ impl Accel for KvmAccel {
         "kvm"
     }
 
-    fn create_vm(&self, ram: &GuestRam, vcpus: u32) -> Result<Arc<dyn Vm>, AccelError> {
+    fn create_vm(
+        &self,
+        ram: &GuestRam,
+        vcpus: u32,
+        _clock: &MonotonicClock,
+    ) -> Result<Arc<dyn Vm>, AccelError> {
         let most = self.host.kvm.get_max_vcpus();
         if vcpus as usize > most {
             return Err(unavailable(format!("-smp {vcpus}: the host's KVM allows at most {most} CPUs")));

@@ -12,6 +12,7 @@
 //! assist.rs    one instruction by cpu/          registers.rs between KVM and cpu/
 //! quirks.rs    defects of KVMs without hardware, none of which runs elsewhere
 //! run_page.rs  the page shared with the kernel     kicker.rs    how others interrupt a run
+//! pause.rs     time that the kernel counts, over a stop
 //! ```
 
 mod assist;
@@ -21,6 +22,7 @@ mod cpuid;
 mod exits;
 mod irqchip;
 mod kicker;
+mod pause;
 mod power_on;
 mod quirks;
 mod registers;

@@ -15,6 +15,7 @@ use super::cpuid::{self, CpuidConfig};
 use super::exits::{IoExit, Port, VcpuOrigin};
 use super::host;
 use super::kicker::KvmKicker;
+use super::pause::PausedVcpu;
 use super::power_on::PowerOn;
 use super::quirks::{Remedies, Step};
 use super::registers::Registers;
@@ -32,6 +33,7 @@ pub(super) struct KvmVcpu {
     assist: Assist,
     remedies: Remedies,
     cpuid: Vec<kvm_cpuid_entry2>,
+    paused: Option<PausedVcpu>,
     vm: Arc<VmShared>,
 }
 
@@ -69,7 +71,7 @@ impl KvmVcpu {
         let power_on = PowerOn::take(&vm.host, &fd)?;
         let remedies = Remedies::new(&vm.host.quirks);
         let (kicker, assist) = (KvmKicker::new(page), Assist::new(&cpuid));
-        Ok(Self { id, fd, kicker, power_on, assist, remedies, cpuid, vm })
+        Ok(Self { id, fd, kicker, power_on, assist, remedies, cpuid, paused: None, vm })
     }
 
     fn enter(&mut self) -> Result<Ran, AccelError> {
@@ -247,6 +249,18 @@ impl Vcpu for KvmVcpu {
                 }
             }
         }
+    }
+
+    fn pause(&mut self) -> Result<(), AccelError> {
+        self.paused = Some(PausedVcpu::save(&self.fd));
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), AccelError> {
+        if let Some(paused) = self.paused.take() {
+            paused.restore(&self.fd);
+        }
+        Ok(())
     }
 
     fn kicker(&mut self) -> Result<Arc<dyn Kicker>, AccelError> {

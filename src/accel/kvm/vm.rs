@@ -4,7 +4,7 @@
 //! identity map before vCPUs, interrupt controllers before vCPUs.
 #![expect(unsafe_code, reason = "memory slots hand host addresses to the kernel")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap, kvm_msi, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
@@ -12,6 +12,7 @@ use kvm_ioctls::VmFd;
 use super::caps::Host;
 use super::host;
 use super::irqchip::IrqChips;
+use super::pause::PausedVm;
 use super::quirks;
 use super::vcpu::KvmVcpu;
 use crate::accel::{AccelError, Vcpu, Vm};
@@ -24,6 +25,7 @@ use crate::memory::{GuestRam, RamRegion};
 pub(super) struct KvmVm {
     shared: Arc<VmShared>,
     chips: IrqChips,
+    paused: Mutex<Option<PausedVm>>,
 }
 
 /// What the vCPUs share with their machine.
@@ -58,7 +60,7 @@ impl KvmVm {
         }
         let shared =
             Arc::new(VmShared { host: host_caps, ram: ram.clone(), regions: ram.regions(), fd, vcpus });
-        Ok(Self { shared, chips })
+        Ok(Self { shared, chips, paused: Mutex::default() })
     }
 }
 
@@ -104,7 +106,20 @@ impl Vm for KvmVm {
     }
 
     fn reset(&self) -> Result<(), AccelError> {
+        // What stood still has no past to go on from.
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.chips.reset(&self.shared.fd)
+    }
+
+    fn pause(&self) -> Result<(), AccelError> {
+        let paused = PausedVm::save(&self.shared.fd)?;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(paused);
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), AccelError> {
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        paused.map_or(Ok(()), |paused| paused.restore(&self.shared.fd))
     }
 
     fn describe(&self) -> String {

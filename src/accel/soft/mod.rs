@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use super::{Accel, AccelError, Vm};
 use crate::memory::GuestRam;
+use crate::time::MonotonicClock;
 
 /// CPUs at most: sets of CPUs are kept in 64-bit words.
 pub const MAX_CPUS: u32 = 64;
@@ -39,12 +40,17 @@ impl Accel for SoftAccel {
         "soft"
     }
 
-    fn create_vm(&self, ram: &GuestRam, vcpus: u32) -> Result<Arc<dyn Vm>, AccelError> {
+    fn create_vm(
+        &self,
+        ram: &GuestRam,
+        vcpus: u32,
+        clock: &MonotonicClock,
+    ) -> Result<Arc<dyn Vm>, AccelError> {
         if !(1..=MAX_CPUS).contains(&vcpus) {
             return Err(AccelError::Unavailable(format!(
                 "-accel soft runs 1 to {MAX_CPUS} CPUs, not {vcpus}"
             )));
         }
-        Ok(Arc::new(vm::SoftVm::new(ram.clone(), vcpus)?))
+        Ok(Arc::new(vm::SoftVm::new(ram.clone(), vcpus, clock.clone())?))
     }
 }

@@ -36,7 +36,7 @@ impl Shared {
         self.bells.len() as u32
     }
 
-    /// Nanoseconds since the machine was created: the time-stamp counter, and the time of all timers.
+    /// The machine's time in nanoseconds: the time-stamp counter, and the time of all timers.
     pub fn now(&self) -> u64 {
         self.clock.now_ns()
     }
@@ -90,7 +90,7 @@ pub(super) struct SoftVm {
 impl SoftVm {
     /// # Errors
     /// [`AccelError::Unavailable`] when another machine runs on this RAM.
-    pub fn new(ram: GuestRam, cpus: u32) -> Result<Self, AccelError> {
+    pub fn new(ram: GuestRam, cpus: u32, clock: MonotonicClock) -> Result<Self, AccelError> {
         let code = Arc::new(CodePages::new(ram.end()));
         if !ram.watch_writes(code.clone()) {
             return Err(AccelError::Unavailable("-accel soft: another machine has this RAM".to_string()));
@@ -101,7 +101,7 @@ impl SoftVm {
             turns: Turns::new(cpus),
             bells: (0..cpus).map(|_| Arc::default()).collect(),
             chips: Mutex::new(power_on(cpus)),
-            clock: MonotonicClock::new(),
+            clock,
             quiet: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -6,7 +6,9 @@ mod network;
 
 use std::path::PathBuf;
 
-use super::config::{Config, Device, E1000Options, FilterPlace, IsaDebugExitOptions, PciAddress, Serial};
+use super::config::{
+    Chardev, Config, Device, E1000Options, FilterPlace, IsaDebugExitOptions, MonitorConfig, PciAddress,
+};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
 use super::net;
@@ -32,8 +34,11 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     assign_macs(&mut draft.devices);
     let warnings = net::legacy_remark(&draft).into_iter().chain(network::doubts(&draft)).collect();
     if draft.serials.is_empty() && !draft.nodefaults {
-        draft.serials.push(Serial::Stdio);
+        // A program that speaks QMP on stdio does not want the guest's words in between.
+        let taken = draft.monitors.iter().any(|monitor| monitor.value.qmp && is_stdio(&monitor.value));
+        draft.serials.push(if taken { Chardev::Null } else { Chardev::Stdio });
     }
+    one_program_on_stdio(&draft)?;
     Ok(Config {
         kernel,
         initrd: draft.initrd,
@@ -47,6 +52,9 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         cpu: draft.cpu,
         nographic: draft.nographic,
         serials: draft.serials,
+        console_monitor: !draft.monitor_placed,
+        monitors: draft.monitors.into_iter().map(|given| given.value).collect(),
+        stopped: draft.stopped,
         no_reboot: draft.no_reboot,
         timeout: draft.timeout,
         result: draft.result,
@@ -75,6 +83,26 @@ fn filters(draft: &Draft) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+fn is_stdio(monitor: &MonitorConfig) -> bool {
+    monitor.place == Chardev::Stdio
+}
+
+/// The console and one monitor for people share a terminal; QMP shares with nobody.
+fn one_program_on_stdio(draft: &Draft) -> Result<(), CliError> {
+    let users: Vec<&Given<MonitorConfig>> =
+        draft.monitors.iter().filter(|monitor| is_stdio(&monitor.value)).collect();
+    let qmp = users.iter().find(|monitor| monitor.value.qmp);
+    let shared = users.len() > 1 || qmp.is_some() && draft.serials.contains(&Chardev::Stdio);
+    match users.last() {
+        Some(last) if shared => Err(error(
+            qmp.unwrap_or(last),
+            "stdio is used twice".to_owned(),
+            "put one of them on unix:PATH,server=on,wait=off",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn kernel(draft: &Draft) -> Result<PathBuf, CliError> {

@@ -93,7 +93,7 @@ fn bench(queue: FilterQueue, on: bool, kind: impl FnOnce(&Path) -> FilterKind) -
         place: FilterPlace::Tail,
         kind: kind(folder.path()),
     };
-    let filter = open(&options, &Surroundings { events, notices }).unwrap();
+    let filter = open(&options, &Surroundings::new(events, notices)).unwrap();
     let (netdev, guest) = (Arc::new(Port::default()), Arc::new(Port::default()));
     join(&(netdev.clone() as _), &filter.near());
     join(&filter.far(), &(guest.clone() as _));
@@ -320,7 +320,7 @@ fn files_that_are_no_captures_are_refused_in_one_line() {
             place: FilterPlace::Tail,
             kind: FilterKind::Replay(ReplayOptions { file, speed: ReplaySpeed::Max }),
         };
-        let around = Surroundings { events: events.clone(), notices: Notices::stderr() };
+        let around = Surroundings::new(events.clone(), Notices::stderr());
         open(&options, &around).err().map(|error| error.to_string())
     };
     let mut loopback =

@@ -76,7 +76,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let (event_loop, events) = EventLoop::start().unwrap();
-        let around = Surroundings { events, notices: Notices::stderr() };
+        let around = Surroundings::new(events, Notices::stderr());
         Self { hubs: Hubs::default(), around, _event_loop: event_loop }
     }
 

@@ -124,7 +124,7 @@ struct Bench {
 
 fn bench() -> Bench {
     let (event_loop, events) = EventLoop::start().unwrap();
-    let network = Network::new(Surroundings { events, notices: Notices::stderr() });
+    let network = Network::new(Surroundings::new(events, Notices::stderr()));
     Bench { network, _event_loop: event_loop }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::{self, Debug};
 use std::sync::{Arc, Weak};
 
 use crate::event::{Entered, EventHandle, Token, Watch};
-use crate::netdev::{Notices, PortCounters, Surroundings};
+use crate::netdev::{NetdevEvents, Notices, PortCounters, Surroundings};
 use crate::netport::{Delivery, DropReason, Frame, FrameMeta, MAX_FRAME, Offloads, PeerSlot};
 
 /// Frames offered for one wake-up of the loop thread, so that other files get their turn.
@@ -32,6 +32,8 @@ pub struct Core {
     pub events: EventHandle,
     /// Where remarks about this backend go.
     pub notices: Notices,
+    /// Where its connections are told.
+    pub happenings: NetdevEvents,
 }
 
 impl Core {
@@ -43,6 +45,7 @@ impl Core {
             counters: PortCounters::default(),
             events: around.events.clone(),
             notices: around.notices.about(&format!("netdev {id}")),
+            happenings: around.happenings.clone(),
         })
     }
 

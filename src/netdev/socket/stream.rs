@@ -21,7 +21,7 @@ use super::error::SocketError;
 use super::receiver::Core;
 use crate::cli::{SocketAddress, StreamOptions};
 use crate::event::{FdHandler, Ready, Watch};
-use crate::netdev::{Backend, PortCounters};
+use crate::netdev::{Backend, NetdevEvent, PortCounters, StreamPeer};
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 use crate::sys::inherit;
 
@@ -90,6 +90,19 @@ impl Server {
         let (fd, from) = acceptfrom_with(&self.listener, flags).ok()?;
         let from = from.and_then(|from| std::net::SocketAddr::try_from(from).ok());
         Some((fd, from.map_or_else(|| self.at.clone(), |from| from.to_string())))
+    }
+}
+
+/// Who is at the other end; a socket without a name has the empty path.
+fn peer_of(fd: &OwnedFd) -> StreamPeer {
+    let name = rustix::net::getpeername(fd).ok().flatten();
+    match name.clone().and_then(|name| std::net::SocketAddr::try_from(name).ok()) {
+        Some(addr) => StreamPeer::Inet(addr),
+        None => {
+            let unix = name.and_then(|name| rustix::net::SocketAddrUnix::try_from(name).ok());
+            let path = unix.as_ref().and_then(|unix| unix.path());
+            StreamPeer::Unix(path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default())
+        }
     }
 }
 
@@ -204,7 +217,7 @@ impl Stream {
         // Not every socket is TCP, and without these it works too.
         let _ = sockopt::set_tcp_nodelay(&fd, true);
         let _ = sockopt::set_socket_keepalive(&fd, keep_alive);
-        let (this, with) = (self.this.clone(), with.to_owned());
+        let (this, with, peer) = (self.this.clone(), with.to_owned(), peer_of(&fd));
         let connection = Connection::new(&self.core, fd, move |why| {
             if let Some(stream) = this.upgrade() {
                 stream.ended(&with, why);
@@ -214,6 +227,7 @@ impl Stream {
         *self.connection.write().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         connection.start();
         self.send_link();
+        self.core.happenings.tell(NetdevEvent::StreamConnected { id: self.core.id.clone(), peer });
         Ok(())
     }
 
@@ -230,6 +244,7 @@ impl Stream {
     fn detach(&self, with: &str, why: &str) {
         drop(self.connection.write().unwrap_or_else(PoisonError::into_inner).take());
         self.send_link();
+        self.core.happenings.tell(NetdevEvent::StreamDisconnected { id: self.core.id.clone() });
         // Who was told to wait for room learns that there is nobody to wait for.
         self.core.peer.ready();
         let then = match &self.role {

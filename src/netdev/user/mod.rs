@@ -33,6 +33,7 @@ mod udp;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -61,6 +62,7 @@ pub struct User {
     // Configuration.
     id: String,
     description: String,
+    first_guest: Ipv4Addr,
     // Glue.
     waker: OnceLock<Waker>,
     timer: Arc<HostTimer>,
@@ -107,6 +109,7 @@ impl User {
         let user = Arc::new(Self {
             id: id.to_owned(),
             description: subnet::Subnet::new(options).name(),
+            first_guest: options.dhcp_start,
             waker: OnceLock::new(),
             timer,
             registration: OnceLock::new(),
@@ -144,6 +147,11 @@ impl User {
     /// that listens there.
     pub fn remove_forward(&self, listen: &ListenAt) -> bool {
         self.stack().remove_forward(listen)
+    }
+
+    /// The guest that a rule without a guest's address is for: the first that DHCP gives away.
+    pub fn first_guest(&self) -> Ipv4Addr {
+        self.first_guest
     }
 
     /// Addresses, forwards and connections (info usernet).

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 mod bar_io;
 mod bar_mmio;
 pub mod eeprom;
+mod filter_state;
 mod flow_control;
 mod interrupt;
 pub mod led;
@@ -52,11 +53,13 @@ use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi
 use crate::time::Clock;
 use crate::token::{Entered, Token};
 use eeprom::{Eeprom, Image};
+use filter_state::FilterListener;
 use interrupt::{Interrupts, Watch};
 use regs::{Effects, Regs};
 use rx_ring::RxEngine;
 use tx_ring::TxEngine;
 
+pub use filter_state::FilterState;
 pub use stats::Counters;
 
 /// Number of the memory BAR.
@@ -202,6 +205,7 @@ pub struct E1000 {
     /// Locked for each report, so that the store gets them in order.
     eeprom_store: Option<Mutex<Arc<dyn eeprom::Store>>>,
     loopback: Mutex<VecDeque<LoopedBack>>,
+    filter_listener: FilterListener,
     ioaddr: AtomicU32,
     port: PeerSlot,
 }
@@ -231,6 +235,7 @@ impl E1000 {
             interrupts,
             eeprom_store: eeprom_store.map(Mutex::new),
             loopback: Mutex::default(),
+            filter_listener: FilterListener::default(),
             ioaddr: AtomicU32::new(0),
             port: PeerSlot::default(),
         })
@@ -314,6 +319,9 @@ impl E1000 {
             if self.rx.with(RxEngine::forget).1 {
                 self.finish_later();
             }
+        }
+        if effects.filters_changed {
+            self.filter_listener.tell();
         }
         if effects.eeprom_programmed {
             self.store_eeprom();

@@ -48,6 +48,11 @@ impl Descriptor {
         Self { fd, kind: Kind::Socket }
     }
 
+    /// Whether it was made by [`Self::socket`] or is one.
+    pub fn is_socket(&self) -> bool {
+        self.kind == Kind::Socket
+    }
+
     /// Standard input (`write` false) or output, which others share.
     pub fn shared(fd: BorrowedFd<'_>, write: bool) -> Result<Self> {
         let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);

@@ -8,11 +8,12 @@ pub const HELP: &str = "
 Ctrl-A h        this help
 Ctrl-A x        end minivmm at once (the guest is not shut down)
 Ctrl-A b        send a break (Linux: SysRq)
+Ctrl-A c        switch between console and monitor
 Ctrl-A Ctrl-A   send Ctrl-A
 ";
 
-/// What Ctrl-A c prints.
-pub const NO_MONITOR: &str = "\nminivmm has no monitor yet (Ctrl-A h shows what there is)\n";
+/// What Ctrl-A c prints where nothing shares the terminal.
+pub const NO_MONITOR: &str = "\nthe monitor is not on this terminal (docs/monitor.md)\n";
 
 /// What a key means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub enum Key {
     Quit,
     /// Print [`HELP`].
     Help,
-    /// Print [`NO_MONITOR`].
+    /// Switch between console and monitor.
     Monitor,
     /// A break for the guest.
     Break,

@@ -21,8 +21,8 @@ pub trait InputEvents: Send + Sync {
     /// A key after Ctrl-A (never [`Key::Pass`], [`Key::Nothing`] or [`Key::Break`]).
     fn key(&self, key: Key);
 
-    /// The file has ended or broken; it is not read any more.
-    fn ended(&self);
+    /// The file has ended or broken; it is not read any more. `next_at_once`: what the receiver said to that.
+    fn ended(&self, next_at_once: bool);
 }
 
 /// One line's input.
@@ -121,14 +121,14 @@ impl Input {
             if !give(&mut state.kept, receiver) {
                 return Stop::NoRoom;
             }
-            let Some(file) = self.file(state) else { return Stop::Idle };
+            let Some(file) = self.file(state, receiver) else { return Stop::Idle };
             let mut chunk = [0; CHUNK];
             match file.read(&mut chunk) {
                 Ok(n) if n > 0 => self.sort(&chunk[..n], state, receiver),
                 Err(error) if not_now(error) => return Stop::Idle,
                 Ok(_) | Err(_) => {
                     (state.file, state.watch) = (None, None);
-                    self.on_event.ended();
+                    self.on_event.ended(receiver.closed());
                 }
             }
         }
@@ -136,18 +136,19 @@ impl Input {
     }
 
     /// The file to read; a new one is watched from here on.
-    fn file(&self, state: &mut State) -> Option<Arc<Descriptor>> {
+    fn file(&self, state: &mut State, receiver: &dyn CharReceiver) -> Option<Arc<Descriptor>> {
         if state.file.is_none() {
             let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take()?;
             match self.events.watch(next.clone(), Interest::NONE, Arc::new(self.this.clone())) {
                 Ok(watch) => (state.watch, state.interest) = (Some(watch), Interest::NONE),
                 Err(EventError::NotPollable) => {}
                 Err(_) => {
-                    self.on_event.ended();
+                    self.on_event.ended(receiver.closed());
                     return None;
                 }
             }
             state.file = Some(next);
+            receiver.opened();
         }
         state.file.clone()
     }
@@ -162,6 +163,11 @@ impl Input {
                 Key::Pass(byte) => state.kept.push_back(byte),
                 Key::Nothing => {}
                 Key::Break => receiver.receive_break(),
+                Key::Monitor => {
+                    // What was typed before goes to who had the keyboard then, as far as there is room.
+                    give(&mut state.kept, receiver);
+                    self.on_event.key(Key::Monitor);
+                }
                 key => self.on_event.key(key),
             }
         }

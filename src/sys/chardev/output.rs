@@ -143,8 +143,12 @@ impl Output {
 
     /// The reader is gone for good, or the disk is full: nothing more is written to this file.
     fn lost(&self, state: &mut State, why: impl Display) {
-        *state = State::default();
+        let was = std::mem::take(state);
         self.room.notify_all();
+        if was.file.is_some_and(|file| file.is_socket()) {
+            // A client that goes is what clients do.
+            return;
+        }
         self.notices.say(&format!("{}: {why}; its output is dropped from here on", self.name));
     }
 }

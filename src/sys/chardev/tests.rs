@@ -58,6 +58,7 @@ fn host() -> Host {
     let (quits, said) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
     let (quit, sink) = (quits.clone(), said.clone());
     let context = CharContext {
+        option: "-serial",
         events,
         clock: MonotonicClock::new(),
         notices: Notices::new(move |line| sink.lock().unwrap().push(line.to_owned())),
@@ -112,7 +113,7 @@ fn read_until(file: &mut std::fs::File, end: &str) -> String {
 fn a_terminal_is_raw_while_the_guest_has_it_and_restored_after() {
     let (_one, mut user, program) = pty();
     let (host, guest) = (host(), Guest::new(usize::MAX));
-    let stdio = Stdio::on(program.as_fd(), program.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(program.as_fd(), program.as_fd(), Use::Person, &host.context).unwrap();
     assert!(canonical(&program), "not before the machine starts");
     stdio.start(Box::new(guest.clone()));
     assert!(!canonical(&program));
@@ -133,7 +134,7 @@ fn a_terminal_is_raw_while_the_guest_has_it_and_restored_after() {
 fn a_terminal_is_restored_before_a_panic_s_message() {
     let (_one, _user, program) = pty();
     let host = host();
-    let stdio = Stdio::on(program.as_fd(), program.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(program.as_fd(), program.as_fd(), Use::Person, &host.context).unwrap();
     stdio.start(Box::new(Guest::new(0)));
     assert!(!canonical(&program));
     std::thread::spawn(|| panic!("a test's own panic")).join().unwrap_err();
@@ -148,12 +149,12 @@ fn a_terminal_is_restored_before_a_panic_s_message() {
 fn ctrl_a_quits_helps_and_explains() {
     let (_one, mut user, program) = pty();
     let (host, guest) = (host(), Guest::new(usize::MAX));
-    let stdio = Stdio::on(program.as_fd(), program.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(program.as_fd(), program.as_fd(), Use::Person, &host.context).unwrap();
     stdio.start(Box::new(guest.clone()));
     user.write_all(b"\x01h").unwrap();
     assert!(read_until(&mut user, "send Ctrl-A\r\n").contains("Ctrl-A x        end minivmm"));
     user.write_all(b"\x01c").unwrap();
-    assert!(read_until(&mut user, ")\r\n").contains("no monitor yet"));
+    assert!(read_until(&mut user, ")\r\n").contains("not on this terminal"));
     assert_eq!(host.quits.load(Ordering::SeqCst), 0);
     user.write_all(b"\x01x").unwrap();
     eventually("quit", || host.quits.load(Ordering::SeqCst) == 1);
@@ -192,7 +193,7 @@ fn the_end_of_input_neither_quits_nor_spins() {
             from.as_fd()
         };
         let null = std::fs::File::create("/dev/null").unwrap();
-        let stdio = Stdio::on(input, null.as_fd(), &host.context).unwrap();
+        let stdio = Stdio::on(input, null.as_fd(), Use::Person, &host.context).unwrap();
         drop(to);
         stdio.start(Box::new(guest.clone()));
         eventually("the input arrives", || guest.got() == b"typed");
@@ -206,7 +207,7 @@ fn the_end_of_input_neither_quits_nor_spins() {
 fn dev_null_as_input_is_an_end_at_once() {
     let host = host();
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
-    let stdio = Stdio::on(null.as_fd(), null.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(null.as_fd(), null.as_fd(), Use::Person, &host.context).unwrap();
     stdio.start(Box::new(Guest::new(usize::MAX)));
     assert!(loop_load(&host.context.events) < Duration::from_millis(20));
 }
@@ -216,7 +217,7 @@ fn a_uart_without_room_loses_no_input() {
     let (host, guest) = (host(), Guest::new(0));
     let (from, to) = std::io::pipe().unwrap();
     let null = std::fs::File::create("/dev/null").unwrap();
-    let stdio = Stdio::on(from.as_fd(), null.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(from.as_fd(), null.as_fd(), Use::Person, &host.context).unwrap();
     stdio.start(Box::new(guest.clone()));
     let typed: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8 + 2).collect();
     (&to).write_all(&typed).unwrap();
@@ -236,7 +237,7 @@ fn a_slow_reader_slows_the_guest_and_loses_nothing() {
     let host = host();
     let (mut from, to) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let stdio = Stdio::on(null.as_fd(), to.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(null.as_fd(), to.as_fd(), Use::Person, &host.context).unwrap();
     drop(to);
     let sent: Vec<u8> = (0..400_000u32).map(|i| if i % 80 == 79 { b'\n' } else { (i / 80) as u8 }).collect();
     let reader = std::thread::spawn(move || {
@@ -263,7 +264,7 @@ fn nobody_waits_for_ever_for_a_reader_that_has_stopped() {
     let host = host();
     let (from, to) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let stdio = Stdio::on(null.as_fd(), to.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(null.as_fd(), to.as_fd(), Use::Person, &host.context).unwrap();
     drop(to);
     stdio.write(&vec![b'x'; 200_000]);
     let begin = Instant::now();
@@ -282,7 +283,7 @@ fn output_without_a_line_end_comes_within_milliseconds() {
     let host = host();
     let (mut from, to) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let stdio = Stdio::on(null.as_fd(), to.as_fd(), &host.context).unwrap();
+    let stdio = Stdio::on(null.as_fd(), to.as_fd(), Use::Person, &host.context).unwrap();
     stdio.write(b"# ");
     let mut got = [0; 2];
     from.read_exact(&mut got).unwrap();
@@ -293,20 +294,20 @@ fn output_without_a_line_end_comes_within_milliseconds() {
 fn a_file_gets_everything() {
     let (host, dir) = (host(), tempfile::tempdir().unwrap());
     let path = dir.path().join("serial.log");
-    let line = open(&Serial::File(path.clone()), &host.context).unwrap().unwrap();
+    let line = open(&Chardev::File(path.clone()), &host.context).unwrap().unwrap();
     line.start(Box::new(Guest::new(0)));
     line.write(b"one\ntwo");
     drop(line);
     assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo");
     let missing = dir.path().join("no/such");
-    let error = open(&Serial::File(missing.clone()), &host.context).unwrap_err().to_string();
+    let error = open(&Chardev::File(missing.clone()), &host.context).unwrap_err().to_string();
     assert!(error.starts_with(&format!("-serial file:{}: No such file", missing.display())), "{error}");
-    assert!(open(&Serial::None, &host.context).unwrap().is_none());
-    assert!(open(&Serial::Null, &host.context).unwrap().is_some());
+    assert!(open(&Chardev::None, &host.context).unwrap().is_none());
+    assert!(open(&Chardev::Null, &host.context).unwrap().is_some());
 }
 
-fn unix(path: &std::path::Path, server: bool, wait: bool) -> Serial {
-    Serial::Unix { path: path.to_owned(), server, wait }
+fn unix(path: &std::path::Path, server: bool, wait: bool) -> Chardev {
+    Chardev::Unix { path: path.to_owned(), server, wait }
 }
 
 #[test]

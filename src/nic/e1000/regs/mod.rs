@@ -40,6 +40,8 @@ pub struct Effects {
     pub send_pause: bool,
     /// The link went up or down.
     pub link: Option<bool>,
+    /// The address filters are set otherwise than before.
+    pub filters_changed: bool,
     /// The guest has programmed the EEPROM.
     pub eeprom_programmed: bool,
     /// Autonegotiation's deadline may have changed, to this.
@@ -189,6 +191,7 @@ impl Regs {
             Effect::Tidv => effects.flush_tx_delay = value & 1 << 31 != 0,
             _ => {}
         }
+        effects.filters_changed = found.is_filter() && old != self.values[found.index()];
         effects
     }
 

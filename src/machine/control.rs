@@ -1,0 +1,211 @@
+//! The machine as monitors command it: stop and cont, buttons, and what can be asked.
+//!
+//! Made by the assembly, called on the sessions' threads. Stopping goes in order: the CPUs, then the doors of the
+//! NICs, then the accelerator's time, then the clock that all devices share; going on goes the other way round.
+//!
+//! Lock order: `standing`, which is held over a whole stop or cont, before everything else.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::exit_code::EndReason;
+use super::lifecycle::Lifecycle;
+use super::nics::Nic;
+use super::report::Reporter;
+use crate::accel::Vm;
+use crate::bus::Width;
+use crate::chipset::PmBlock;
+use crate::monitor::{
+    Controls, CpuInfo, Event, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo,
+};
+use crate::netport::{Delivery, Frame, FramePort};
+use crate::pci::{BarKind, Bdf, PciBus, spec};
+use crate::time::MonotonicClock;
+
+/// Everything that a monitor can reach.
+#[derive(Debug)]
+pub struct Control {
+    /// CPUs.
+    pub life: Lifecycle,
+    /// The machine's time.
+    pub clock: MonotonicClock,
+    /// The accelerator's part.
+    pub vm: Arc<dyn Vm>,
+    /// The power button.
+    pub pm: Arc<PmBlock>,
+    /// Bus 0.
+    pub pci: Arc<PciBus>,
+    /// NICs.
+    pub reporter: Arc<Reporter>,
+    /// Who is told.
+    pub events: Events,
+    /// Begins as [`Standing::No`].
+    pub standing: Mutex<Standing>,
+}
+
+/// Whether the machine stands still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs, or is about to.
+    #[default]
+    No,
+    /// Since before its first instruction.
+    Prelaunch,
+    /// Since `stop`.
+    Paused,
+}
+
+impl Control {
+    /// Lets the machine begin at rest (`-S`). Before the first start.
+    ///
+    /// # Errors
+    /// One line, when the accelerator cannot.
+    pub fn begin_stopped(&self) -> Result<(), String> {
+        self.stand(&mut self.standing(), Standing::Prelaunch)
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stand(&self, standing: &mut Standing, how: Standing) -> Result<(), String> {
+        self.life.pause();
+        self.nics().iter().for_each(|nic| nic.gate.shut());
+        let paused = self.vm.pause().map_err(|error| error.to_string());
+        self.clock.pause();
+        *standing = how;
+        paused
+    }
+
+    fn nics(&self) -> &[Nic] {
+        &self.reporter.nics
+    }
+
+    fn nic(&self, name: &str) -> Option<&Nic> {
+        self.nics().iter().find(|nic| nic.name == name)
+    }
+
+    fn function(&self, slot: u8) -> PciInfo {
+        let read =
+            |offset: u8, width| self.pci.config_read(Bdf { bus: 0, slot, function: 0 }, offset.into(), width);
+        let (pin, line) = (read(spec::INTERRUPT_PIN, Width::Byte), read(spec::INTERRUPT_LINE, Width::Byte));
+        let placed = self.pci.allocations();
+        let bars = placed.iter().filter(|placed| placed.slot == slot).map(|placed| PciBarInfo {
+            index: placed.bar.index,
+            io: placed.bar.kind == BarKind::Io,
+            base: placed.base,
+            size: placed.bar.size,
+        });
+        PciInfo {
+            slot,
+            id: (read(spec::VENDOR_ID, Width::Word) as u16, read(spec::DEVICE_ID, Width::Word) as u16),
+            class: read(spec::REVISION + 2, Width::Word) as u16,
+            interrupt: (pin != 0).then_some((pin as u8, line as u8)),
+            bars: bars.collect(),
+        }
+    }
+}
+
+impl Controls for Control {
+    fn state(&self) -> RunState {
+        match *self.standing() {
+            _ if self.life.is_over() => RunState::Shutdown,
+            Standing::Prelaunch => RunState::Prelaunch,
+            Standing::Paused => RunState::Paused,
+            Standing::No if self.life.has_panicked() => RunState::GuestPanicked,
+            Standing::No => RunState::Running,
+        }
+    }
+
+    fn stop(&self) -> Result<(), String> {
+        let mut standing = self.standing();
+        if *standing != Standing::No {
+            return Ok(());
+        }
+        let stopped = self.stand(&mut standing, Standing::Paused);
+        self.events.raise(&Event::Stop);
+        stopped
+    }
+
+    fn cont(&self) -> Result<(), String> {
+        let mut standing = self.standing();
+        if std::mem::take(&mut *standing) == Standing::No {
+            return Ok(());
+        }
+        self.clock.resume();
+        let resumed = self.vm.resume().map_err(|error| error.to_string());
+        self.nics().iter().for_each(|nic| nic.gate.open());
+        self.events.raise(&Event::Resume);
+        self.life.resume();
+        resumed
+    }
+
+    fn reset(&self) {
+        self.life.press_reset();
+    }
+
+    fn press_power_button(&self) {
+        self.pm.press_power_button();
+    }
+
+    fn quit(&self) {
+        self.life.end(EndReason::Quit);
+    }
+
+    fn accel(&self) -> &'static str {
+        self.reporter.accel
+    }
+
+    fn cpus(&self) -> Vec<CpuInfo> {
+        let cpu = |(index, thread_id)| CpuInfo { index, thread_id };
+        (0..).zip(self.life.threads()).map(cpu).collect()
+    }
+
+    fn pci(&self) -> Vec<PciInfo> {
+        self.pci.used_slots().into_iter().map(|slot| self.function(slot)).collect()
+    }
+
+    fn nics(&self) -> Vec<NicInfo> {
+        let info = |nic: &Nic| {
+            let counters = serde_json::to_value(nic.device.stats_snapshot());
+            NicInfo {
+                name: nic.name.clone(),
+                slot: nic.slot,
+                mac: nic.device.filter_state().station,
+                link_up: nic.device.link_is_up(),
+                counters: counters.ok().and_then(|value| value.as_object().cloned()).unwrap_or_default(),
+            }
+        };
+        self.nics().iter().map(info).collect()
+    }
+
+    fn rx_filters(&self, name: Option<&str>) -> Vec<RxFilterInfo> {
+        let info = |nic: &Nic| {
+            // Before the look: what changes after it is news.
+            nic.filters_told.store(false, Ordering::SeqCst);
+            let state = nic.device.filter_state();
+            let (multicast, unicast) = state.exact.iter().partition(|mac| mac[0] & 1 != 0);
+            RxFilterInfo {
+                name: nic.name.clone(),
+                all_unicast: state.all_unicast,
+                all_multicast: state.all_multicast,
+                broadcast: state.broadcast || state.all_multicast,
+                mac: state.station,
+                unicast,
+                multicast,
+                hash: state.hash,
+                vlan_filter: state.vlan_filter,
+                vlans: state.vlans,
+            }
+        };
+        self.nics().iter().filter(|nic| name.is_none_or(|name| nic.name == name)).map(info).collect()
+    }
+
+    fn transmit(&self, nic: &str, frame: &[u8]) -> bool {
+        self.nic(nic).is_some_and(|nic| {
+            // Nobody waits for an announcement that finds no room.
+            let _: Delivery = nic.gate.peer_slot().send(&Frame::whole(frame));
+            true
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! A machine that only remembers what it was told, for the monitor's tests.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Commands, Controls, CpuInfo, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo};
+use crate::event::EventLoop;
+use crate::netdev::{Network, Notices, Surroundings};
+
+/// What the machine was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    Stop,
+    Cont,
+    Reset,
+    PowerButton,
+    Quit,
+    Frame(String, usize),
+}
+
+/// The machine.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<Vec<Told>>);
+
+impl Recorder {
+    /// Everything so far.
+    pub fn told(&self) -> Vec<Told> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: Told) {
+        self.0.lock().unwrap().push(what);
+    }
+}
+
+impl Controls for Recorder {
+    fn state(&self) -> RunState {
+        RunState::Running
+    }
+
+    fn stop(&self) -> Result<(), String> {
+        self.note(Told::Stop);
+        Ok(())
+    }
+
+    fn cont(&self) -> Result<(), String> {
+        self.note(Told::Cont);
+        Ok(())
+    }
+
+    fn reset(&self) {
+        self.note(Told::Reset);
+    }
+
+    fn press_power_button(&self) {
+        self.note(Told::PowerButton);
+    }
+
+    fn quit(&self) {
+        self.note(Told::Quit);
+    }
+
+    fn accel(&self) -> &'static str {
+        "soft"
+    }
+
+    fn cpus(&self) -> Vec<CpuInfo> {
+        vec![CpuInfo { index: 0, thread_id: 7 }]
+    }
+
+    fn pci(&self) -> Vec<PciInfo> {
+        let bars = vec![PciBarInfo { index: 0, io: false, base: 0xfebc_0000, size: 0x2_0000 }];
+        vec![PciInfo { slot: 3, id: (0x8086, 0x100e), class: 0x200, interrupt: Some((1, 11)), bars }]
+    }
+
+    fn nics(&self) -> Vec<NicInfo> {
+        let counters = [("rx_frames".to_owned(), 5.into())].into_iter().collect();
+        let name = "nic0".to_owned();
+        vec![NicInfo { name, slot: 3, mac: [0x52, 0x54, 0, 0, 0, 1], link_up: true, counters }]
+    }
+
+    fn rx_filters(&self, name: Option<&str>) -> Vec<RxFilterInfo> {
+        if name.is_some_and(|name| name != "nic0") {
+            return Vec::new();
+        }
+        vec![RxFilterInfo {
+            name: "nic0".into(),
+            all_unicast: false,
+            all_multicast: false,
+            broadcast: true,
+            mac: [0x52, 0x54, 0, 0, 0, 1],
+            unicast: vec![[0x52, 0x54, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
+            multicast: vec![[1, 0, 0x5e, 0, 0, 1]],
+            hash: true,
+            vlan_filter: true,
+            vlans: vec![0, 5],
+        }]
+    }
+
+    fn transmit(&self, nic: &str, frame: &[u8]) -> bool {
+        self.note(Told::Frame(nic.to_owned(), frame.len()));
+        true
+    }
+}
+
+/// Commands of such a machine with an empty network.
+pub fn commands() -> (Commands, Arc<Recorder>) {
+    let (_loop, handle) = EventLoop::start().unwrap();
+    let network = Network::new(Surroundings::new(handle, Notices::new(|_| ())));
+    let machine = Arc::new(Recorder::default());
+    (Commands { machine: machine.clone(), network, events: Events::default() }, machine)
+}
