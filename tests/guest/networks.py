@@ -4,8 +4,10 @@
 Each NIC of the guest lives in a network namespace of its own, so that what passes between two of them passes the hub.
 """
 import hashlib
+import collections
 import os
 import socket
+import struct
 import tempfile
 import threading
 
@@ -170,6 +172,10 @@ def two_guests_on_a_hub_with_a_tap():
             "-netdev", "hubport,id=across,hubid=0,netdev=s0",
             "-netdev", f"stream,id=s0,server=on,addr.type=unix,addr.path={path}",
         ]
+        # On each of the hub's three cables.
+        files = [os.path.join(folder, f"{netdev}.pcap") for netdev in ("here", "n0", "s0")]
+        for netdev, file in zip(("here", "n0", "s0"), files):
+            net += ["-object", f"filter-dump,id=dump-{netdev},netdev={netdev},file={file}"]
         other = ["-nic", f"stream,addr.type=unix,addr.path={path},reconnect-ms=50,mac=52:54:00:00:00:02"]
         with boot(net) as first, boot(other) as second:
             first.agent(SLOW)
@@ -187,7 +193,25 @@ def two_guests_on_a_hub_with_a_tap():
             end(first)
             hub = {n["id"]: n for n in first.result()["netdevs"] if "hub" in n["what"]}
             conserved(hub)
+            # What one port brings in, each other one is given, once: every cable carries the same frames.
+            here, up, across = (collections.Counter(frames_in(file)) for file in files)
+            want(here.total() > 1000 and here == up == across,
+                 f"the cables do not carry the same: {[c.total() for c in (here, up, across)]},"
+                 f" {len(here - up)}, {len(up - across)}, {len(across - here)} differ")
             want(len(hub) == 3 and all(p["from_guest"]["wire_frames"] >= 8 for p in hub.values()), f"silent: {hub}")
+
+
+def frames_in(file):
+    """The frames of a classic capture file."""
+    with open(file, "rb") as f:
+        data = f.read()
+    order = {b"\xd4\xc3\xb2\xa1": "<", b"\xa1\xb2\xc3\xd4": ">"}[data[:4]]
+    at = 24
+    while at < len(data):
+        kept, length = struct.unpack_from(order + "II", data, at + 8)
+        want(kept == length, f"{file} holds {kept} of {length} bytes of a frame")
+        yield data[at + 16:at + 16 + kept]
+        at += 16 + kept
 
 
 def the_nics_that_were_asked_for():
