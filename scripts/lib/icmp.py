@@ -30,11 +30,13 @@ class Pinger:
         body = b"minivmm boot-and-ping !!"
         head = struct.pack("!BBHHH", 8, 0, 0, self.ident, self.seq & 0xFFFF)
         head = head[:2] + struct.pack("!H", _checksum(head + body)) + head[4:]
+        # Before the call: the reply may be there before it returns, if the machine preempts us to answer.
+        now = time.monotonic()
         try:
             self.socket.sendto(head + body, (self.address, 0))
         except OSError:
             return False
-        self.sent[self.seq & 0xFFFF] = time.monotonic()
+        self.sent[self.seq & 0xFFFF] = now
         self.seq += 1
         return True
 

@@ -9,6 +9,7 @@ pub mod soft;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bus::Access;
 use crate::irq::{GsiSink, MsiSink};
@@ -25,6 +26,19 @@ pub trait GuestBus: Debug + Send + Sync {
     fn mmio_read(&self, addr: u64, access: &Access<'_>) -> u64;
     /// A write to guest physical memory that is not RAM.
     fn mmio_write(&self, addr: u64, value: u64, access: &Access<'_>);
+}
+
+/// The event loop, as a CPU's own thread can run it: an idle CPU then hears of a frame itself instead of being woken by
+/// the thread that heard of it. Implemented by `machine`.
+pub trait Executor: Debug + Send + Sync {
+    /// The loop runs on the caller's thread, in [`Self::work`], until [`Self::give_back`].
+    fn take_over(&self);
+    /// Ends [`Self::take_over`].
+    fn give_back(&self);
+    /// Calls the handlers of what is ready. Without a `limit` it waits until something is; with one, at most so long.
+    fn work(&self, limit: Option<Duration>);
+    /// Ends a wait in [`Self::work`]; callable from any thread, nothing from the one that works.
+    fn wake(&self);
 }
 
 /// Why an accelerator cannot start or go on.
@@ -156,6 +170,11 @@ pub trait Vm: GsiSink + MsiSink {
     /// [`AccelError`].
     fn resume(&self) -> Result<(), AccelError> {
         Ok(())
+    }
+
+    /// Offers the event loop, before any vCPU is created. An accelerator whose CPUs sleep elsewhere leaves it alone.
+    fn offer_executor(&self, executor: Arc<dyn Executor>) {
+        drop(executor);
     }
 
     /// One line on what runs the guest, for the user (hardware or emulation under it).

@@ -1,6 +1,7 @@
 //! The cache of decoded blocks: straight runs of instructions, by linear address.
 //!
-//! A block is found by RIP in a direct-mapped table. It holds while its stamp does: the version of the TLB, the
+//! A block is found by the link that the block before it keeps, else by RIP in a direct-mapped table. Either way it
+//! is looked at before it is taken, so that a link can never lead astray. A block holds while its stamp does: the version of the TLB, the
 //! changes to pages with decoded code, and the mode are those under which it was last looked at. When only those
 //! moved on, its translation and its page's generation are looked at again and the decoded ops are kept
 //! (`run.rs`). Called by `run.rs` only; knows nothing of how ops run.
@@ -22,7 +23,7 @@ const PLACES: usize = 1 << 15;
 /// Ops kept before all are thrown away.
 const ARENA: usize = 1 << 18;
 
-/// A block, as the cache finds it: one cache line.
+/// What running a block needs to know about it: less than a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Block {
@@ -31,29 +32,44 @@ pub(super) struct Block {
     pub stamp: u64,
     /// Code segment base; zero in 64-bit mode.
     pub base: u64,
-    /// RIP behind it.
+    run: Run,
+    /// The blocks that last came after it: right behind it, and elsewhere. Hints, to be looked at like a place.
+    next: [BlockId; 2],
+    /// Their first ops.
+    next_ops: [u32; 2],
+}
+
+/// A block's instructions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// RIP behind them.
     pub end: u64,
-    /// Where it was decoded from, and the generation of that page then.
-    pub physical: u64,
-    pub generation: u32,
-    /// Code size and privilege, see `run.rs`.
-    pub mode: u32,
-    first: u32,
+    /// The number of the first op.
+    pub first: u32,
     /// Instructions.
     pub count: u32,
 }
 
-const NO_BLOCK: Block =
-    Block { rip: 0, stamp: 0, base: 0, end: 0, physical: 0, generation: 0, mode: 0, first: 0, count: 0 };
-
-/// What tells two blocks apart.
-type Name = (u64, u64, u64, u32);
-
-impl Block {
-    fn name(&self) -> Name {
-        (self.rip, self.base, self.physical, self.mode)
-    }
+/// Where a block was decoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub physical: u64,
+    /// Generation of the page then.
+    pub generation: u32,
+    /// Code size and privilege, see `run.rs`.
+    pub mode: u32,
 }
+
+/// A block's number; 0 is that of [`NO_BLOCK`].
+pub(super) type BlockId = u32;
+
+const NO_BLOCK: Block =
+    Block { rip: 0, stamp: 0, base: 0, run: NO_RUN, next: [0; 2], next_ops: [0; 2] };
+const NO_RUN: Run = Run { end: 0, first: 0, count: 0 };
+const NO_SOURCE: Source = Source { physical: 0, generation: 0, mode: 0 };
+
+/// What tells two blocks apart: RIP, base, physical address, mode.
+type Name = (u64, u64, u64, u32);
 
 /// A hasher for four numbers, cheap and good enough: addresses are not chosen to hurt us alone, and a guest that makes
 /// them collide slows down itself.
@@ -78,64 +94,110 @@ impl Hasher for Mix {
 /// All decoded blocks.
 #[derive(Debug)]
 pub(super) struct Blocks<M> {
-    places: Box<[Block]>,
-    /// All blocks in `ops`, for those that lost their place to another.
-    known: HashMap<Name, Block, BuildHasherDefault<Mix>>,
+    /// In the order in which they were decoded, which is about that in which they run: neighbours share pages and
+    /// cache lines.
+    blocks: Vec<Block>,
+    /// Where each came from.
+    sources: Vec<Source>,
+    /// Direct-mapped, by RIP.
+    places: Box<[BlockId]>,
+    /// For those that lost their place to another.
+    known: HashMap<Name, BlockId, BuildHasherDefault<Mix>>,
     ops: Arena<M>,
     /// For decoding.
     run: Vec<Op<M>>,
+    /// The block that ran last.
+    last: BlockId,
 }
 
 impl<M: Machine> Blocks<M> {
     pub fn new() -> Self {
         Blocks {
-            places: vec![NO_BLOCK; PLACES].into(),
+            blocks: vec![NO_BLOCK],
+            sources: vec![NO_SOURCE],
+            places: vec![0; PLACES].into(),
             known: HashMap::default(),
             ops: Arena::with_capacity(ARENA + MAX_OPS),
             run: Vec::with_capacity(MAX_OPS),
+            last: 0,
         }
     }
 
     /// Nothing decoded holds any more.
     pub fn clear(&mut self) {
-        self.ops.clear();
-        self.places.fill(NO_BLOCK);
+        self.blocks.truncate(1);
+        self.sources.truncate(1);
+        self.places.fill(0);
         self.known.clear();
+        self.ops.clear();
+        self.last = 0;
     }
 
-    /// What is at the place of `rip`; it may be another's.
+    /// The block at `rip` that `fits`, by the block that ran last or by its place, and makes it the one that ran last.
     #[inline(always)]
-    pub fn at(&self, rip: u64) -> &Block {
-        &self.places[place(rip)]
+    pub fn follow(&mut self, rip: u64, fits: impl Fn(&Block) -> bool) -> Option<Run> {
+        let last = &self.blocks[self.last as usize];
+        let id = last.next[usize::from(rip != last.run.end)];
+        if fits(&self.blocks[id as usize]) {
+            self.last = id;
+        } else {
+            let id = self.places[place(rip)];
+            if !fits(&self.blocks[id as usize]) {
+                return None;
+            }
+            self.link(rip, id);
+        }
+        let block = &self.blocks[self.last as usize];
+        for first in block.next_ops {
+            self.ops.prefetch(first);
+        }
+        Some(block.run)
     }
 
-    /// The block in the place of `rip` holds under this stamp, too.
-    pub fn renew(&mut self, rip: u64, stamp: u64) {
-        self.places[place(rip)].stamp = stamp;
+    /// The block that ran last is followed by `id`, which runs now.
+    fn link(&mut self, rip: u64, id: BlockId) {
+        let first = self.blocks[id as usize].run.first;
+        let last = &mut self.blocks[self.last as usize];
+        let way = usize::from(rip != last.run.end);
+        // Nothing follows the block that is none: it stays as it is.
+        if self.last != 0 {
+            (last.next[way], last.next_ops[way]) = (id, first);
+        }
+        self.last = id;
     }
 
-    /// Gives a block that was decoded before its place back, with a new stamp. `wanted` says which.
-    pub fn restore(&mut self, wanted: &Block, current: impl Fn(&Block) -> bool) -> bool {
-        let Some(known) = self.known.get(&wanted.name()).filter(|b| current(b)) else { return false };
-        self.places[place(wanted.rip)] = Block { stamp: wanted.stamp, ..*known };
+    /// Puts a block that was decoded already into its place, with a new stamp, if it is `current`.
+    pub fn renew(&mut self, b: &Block, from: Source, current: impl Fn(&Source) -> bool) -> bool {
+        let same = |id: BlockId| {
+            let (have, source) = (&self.blocks[id as usize], &self.sources[id as usize]);
+            let at = (have.rip, have.base, source.physical, source.mode);
+            id != 0 && at == (b.rip, b.base, from.physical, from.mode) && current(source)
+        };
+        let here = self.places[place(b.rip)];
+        let name = (b.rip, b.base, from.physical, from.mode);
+        let known = || self.known.get(&name).copied().filter(|&id| same(id));
+        let Some(id) = Some(here).filter(|&id| same(id)).or_else(known) else { return false };
+        self.blocks[id as usize].stamp = b.stamp;
+        self.places[place(b.rip)] = id;
         true
     }
 
     /// Decodes a block from `bytes` into its place; false when there is not one whole instruction that is known.
-    /// `block` says everything but what decoding gives.
-    pub fn decode(&mut self, block: Block, bytes: &[u8], bits: u32) -> bool {
+    pub fn decode(&mut self, b: Block, from: Source, bytes: &[u8], bits: u32) -> bool {
         if self.ops.len() >= ARENA {
             self.clear();
         }
-        let len = decode_run(&mut self.run, bytes, block.rip, bits);
+        let len = decode_run(&mut self.run, bytes, b.rip, bits);
         if self.run.is_empty() {
             return false;
         }
-        let end = super::exec::wrap_ip(block.rip.wrapping_add(len), bits);
+        let end = super::exec::wrap_ip(b.rip.wrapping_add(len), bits);
         let (first, count) = (self.ops.add(&self.run), self.run.len() as u32);
-        let block = Block { end, first, count, ..block };
-        self.places[place(block.rip)] = block;
-        self.known.insert(block.name(), block);
+        let id = self.blocks.len() as BlockId;
+        self.blocks.push(Block { run: Run { end, first, count }, ..b });
+        self.sources.push(from);
+        self.places[place(b.rip)] = id;
+        self.known.insert((b.rip, b.base, from.physical, from.mode), id);
         true
     }
 
@@ -153,19 +215,8 @@ impl<M: Machine> Blocks<M> {
 
 impl Block {
     /// A block that is not decoded yet.
-    pub fn wanted(rip: u64, base: u64, stamp: u64, mode: u32, physical: u64) -> Self {
-        Block { rip, base, stamp, mode, physical, ..NO_BLOCK }
-    }
-
-    /// The same from a page of this generation.
-    pub fn of(self, generation: u32) -> Self {
-        Block { generation, ..self }
-    }
-
-    /// The number of its first op.
-    #[inline(always)]
-    pub fn first(&self) -> u32 {
-        self.first
+    pub fn wanted(rip: u64, base: u64, stamp: u64) -> Self {
+        Block { rip, base, stamp, ..NO_BLOCK }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::assist::{Outcome, Unsupported};
-use super::blocks::{Block, Blocks, MAX_OPS};
+use super::blocks::{self, Block, Blocks, MAX_OPS};
 use super::code_pages::CodePages;
 use super::exceptions::{Exception, Stop, vector};
 use super::exec::wrap_ip;
@@ -137,57 +137,55 @@ impl<M: Machine> Interpreter<M> {
         let rip = self.cpu.state.rip;
         let base = if self.cpu.bits == 64 { 0 } else { self.cpu.state.segs[seg::CS].base };
         let stamp = self.stamp();
-        let is_here = |b: &Block| b.rip == rip && b.stamp == stamp && b.base == base;
-        if !is_here(self.blocks.at(rip)) {
-            match self.find(m, rip, base) {
-                Ok(true) => {}
-                Ok(false) => return self.single(m),
+        let fits = |b: &Block| b.rip == rip && b.stamp == stamp && b.base == base;
+        let found = match self.blocks.follow(rip, fits) {
+            Some(run) => Some(run),
+            None => match self.find(m, rip, base) {
+                Ok(found) => found,
                 Err(_) => {
                     let e = self.cpu.fault;
                     return self.deliver(m, e, Source::Fault, rip);
                 }
-            }
-        }
-        let b = self.blocks.at(rip);
-        let (first, count) = (b.first(), b.count);
+            },
+        };
+        let Some(code) = found else { return self.single(m) };
         let c = &mut self.cpu;
         c.start = rip;
-        c.state.rip = b.end;
-        match self.blocks.ops(first).run(c, m) {
+        c.state.rip = code.end;
+        match self.blocks.ops(code.first).run(c, m) {
             Ok(()) => {
-                self.retired += u64::from(count);
+                self.retired += u64::from(code.count);
                 Ok(())
             }
-            Err(stop) => self.stopped_in(m, first, rip, stop),
+            Err(stop) => self.stopped_in(m, code.first, rip, stop),
         }
     }
 
-    /// A miss: sees to it that the block is in its place. Looks whether it is only behind the times, else whether it is
-    /// known, else decodes. False when there is none.
+    /// A miss: puts the block into its place. Looks whether it is only behind the times, else decodes. `None` when there
+    /// is none.
     #[inline(never)]
-    fn find(&mut self, m: &mut M, rip: u64, base: u64) -> Result<bool, Stop> {
+    fn find(&mut self, m: &mut M, rip: u64, base: u64) -> Result<Option<blocks::Run>, Stop> {
         let linear = self.cpu.code_address(rip)?;
         let place = self.cpu.locate(m, linear, Access::Fetch)?;
-        let Some(page) = place.page else { return Ok(false) };
-        // The walk may have changed accessed bits in a page with decoded code.
-        let (stamp, mode) = (self.stamp(), mode(&self.cpu));
-        let current = |b: &Block| self.cpu.code.is_current(b.physical, b.generation);
-        let b = self.blocks.at(rip);
-        if b.rip == rip && b.base == base && b.mode == mode && b.physical == place.physical && current(b) {
-            self.blocks.renew(rip, stamp);
-            return Ok(true);
+        let Some(page) = place.page else { return Ok(None) };
+        // The walk may have set an accessed bit in a page with decoded code.
+        let stamp = self.stamp();
+        let wanted = Block::wanted(rip, base, stamp);
+        let from = blocks::Source { physical: place.physical, generation: 0, mode: mode(&self.cpu) };
+        let current = |s: &blocks::Source| self.cpu.code.is_current(s.physical, s.generation);
+        if !self.blocks.renew(&wanted, from, current) {
+            let Some((generation, fresh)) = self.cpu.mark_code(place.physical) else { return Ok(None) };
+            // This processor has given up its write access already.
+            self.marks += u64::from(fresh);
+            let mut bytes = [0; MAX_OPS * 15];
+            let n = bytes.len().min((4096 - (linear & 4095)) as usize);
+            self.cpu.copy_code(page, place.physical, &mut bytes[..n]);
+            let from = blocks::Source { generation, ..from };
+            if !self.blocks.decode(wanted, from, &bytes[..n], self.cpu.bits) {
+                return Ok(None);
+            }
         }
-        let wanted = Block::wanted(rip, base, stamp, mode, place.physical);
-        if self.blocks.restore(&wanted, current) {
-            return Ok(true);
-        }
-        let Some((generation, fresh)) = self.cpu.mark_code(place.physical) else { return Ok(false) };
-        // This processor has given up its write access already.
-        self.marks += u64::from(fresh);
-        let mut bytes = [0; MAX_OPS * 15];
-        let n = bytes.len().min((4096 - (linear & 4095)) as usize);
-        self.cpu.copy_code(page, place.physical, &mut bytes[..n]);
-        Ok(self.blocks.decode(wanted.of(generation), &bytes[..n], self.cpu.bits))
+        Ok(self.blocks.follow(rip, |b| b.rip == rip && b.stamp == stamp && b.base == base))
     }
 
     /// The op of a block at `Cpu::stopped` did not simply finish.

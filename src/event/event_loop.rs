@@ -4,6 +4,9 @@
 //! carries every change of the watched set to the loop thread, so all calls here work from any thread, also
 //! from inside a handler, and changes take effect in the order in which they were asked for.
 //!
+//! An idle CPU in software runs the loop itself ([`EventHandle::take_over`]), which spares it being woken by another
+//! thread; the loop's own thread sleeps meanwhile.
+//!
 //! A descriptor without interest is taken out of the epoll set altogether: epoll reports errors and hang-ups
 //! even to those who wait for nothing, and a paused descriptor must not spin.
 
@@ -11,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 
 use event_manager::{
@@ -126,7 +129,34 @@ impl MutEventSubscriber for Watched {
 
 struct Shared {
     stop: AtomicBool,
-    thread: OnceLock<ThreadId>,
+    /// None once the loop is over. Whoever runs the loop holds the lock while it waits and while handlers run.
+    manager: Mutex<Option<EventManager<Watched>>>,
+    /// The thread that runs the loop.
+    runner: Mutex<Option<ThreadId>>,
+    /// Whether that is not the loop's own: see [`EventHandle::take_over`]. Lock order: alone.
+    taken: Mutex<bool>,
+    changed: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Waits until something is ready, if `wait`, and calls the handlers of all that is.
+    fn work(&self, wait: bool) {
+        if let Some(manager) = lock(&self.manager).as_mut() {
+            let done = if wait { manager.run() } else { manager.run_with_timeout(0) };
+            if let Err(error) = done {
+                // epoll_wait fails only for a broken set; there is nothing to wait for any more.
+                panic!("event loop: {error}");
+            }
+        }
+    }
 }
 
 /// Access to a running loop from any thread. Clones are the same loop.
@@ -174,17 +204,49 @@ impl EventHandle {
     /// Ends the loop after the handlers that are ready now. Callable more than once and from a handler.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.taken));
+        self.shared.changed.notify_all();
         self.fire(|_| ());
     }
 
     /// Whether [`Self::stop`] was called.
     pub fn stopping(&self) -> bool {
-        self.shared.stop.load(Ordering::SeqCst)
+        self.shared.stopping()
     }
 
-    /// Whether the caller is the loop thread.
+    /// Whether the caller is the loop thread, or has taken the loop over.
     pub fn on_loop_thread(&self) -> bool {
-        self.shared.thread.get() == Some(&thread::current().id())
+        *lock(&self.shared.runner) == Some(thread::current().id())
+    }
+
+    /// From now on the loop runs on the caller's thread, in [`Self::work`], and the loop's own thread sleeps. Returns
+    /// when the handler that is running has ended. One thread at a time; never from a handler.
+    pub fn take_over(&self) {
+        *lock(&self.shared.taken) = true;
+        // The loop's thread comes out of its wait, sees that it is not wanted, and lets go of the manager.
+        self.fire(|_| ());
+        drop(lock(&self.shared.manager));
+        *lock(&self.shared.runner) = Some(thread::current().id());
+    }
+
+    /// Ends [`Self::take_over`].
+    pub fn give_back(&self) {
+        *lock(&self.shared.runner) = None;
+        *lock(&self.shared.taken) = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// For the thread that has taken the loop over: calls the handlers of all that is ready, once; waits for
+    /// something to be ready, if `wait`. [`Self::wake`] ends the wait.
+    pub fn work(&self, wait: bool) {
+        self.shared.work(wait);
+    }
+
+    /// Ends the wait of the thread that runs the loop; nothing when the caller is that thread.
+    pub fn wake(&self) {
+        if !self.on_loop_thread() {
+            self.fire(|_| ());
+        }
     }
 
     fn fire(&self, f: impl FnOnce(&mut dyn SubscriberOps<Subscriber = Watched>) + Send + 'static) {
@@ -261,11 +323,18 @@ impl EventLoop {
     /// [`EventError::Start`] when the host is out of descriptors or threads.
     pub fn start() -> Result<(Self, EventHandle), EventError> {
         let manager = EventManager::new().map_err(|e| EventError::Start(e.to_string()))?;
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), thread: OnceLock::new() });
-        let handle = EventHandle { remote: manager.remote_endpoint(), shared: shared.clone() };
+        let remote = manager.remote_endpoint();
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            manager: Mutex::new(Some(manager)),
+            runner: Mutex::default(),
+            taken: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let handle = EventHandle { remote, shared: shared.clone() };
         let thread = thread::Builder::new()
             .name("event-loop".into())
-            .spawn(move || run(manager, &shared))
+            .spawn(move || run(&shared))
             .map_err(|e| EventError::Start(e.to_string()))?;
         Ok((Self { handle: handle.clone(), thread: Some(thread) }, handle))
     }
@@ -292,14 +361,21 @@ impl Drop for EventLoop {
     }
 }
 
-fn run(mut manager: EventManager<Watched>, shared: &Shared) {
-    shared.thread.get_or_init(|| thread::current().id());
-    while !shared.stop.load(Ordering::SeqCst) {
-        if let Err(error) = manager.run() {
-            // epoll_wait fails only for a broken set; there is nothing to wait for any more.
-            panic!("event loop: {error}");
+fn run(shared: &Shared) {
+    loop {
+        let unwanted = |taken: &mut bool| *taken && !shared.stopping();
+        let taken = shared.changed.wait_while(lock(&shared.taken), unwanted);
+        drop(taken.unwrap_or_else(PoisonError::into_inner));
+        if shared.stopping() {
+            break;
         }
+        *lock(&shared.runner) = Some(thread::current().id());
+        shared.work(true);
     }
+    // Handlers may hold handles of this loop, which keep `shared`: the manager, and with it the watched sources,
+    // must not wait for them.
+    let manager = lock(&shared.manager).take();
+    drop(manager);
 }
 
 #[cfg(test)]

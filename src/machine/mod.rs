@@ -8,6 +8,7 @@ pub mod board;
 mod control;
 pub mod eeprom_file;
 pub mod error;
+mod executor;
 pub mod exit_code;
 pub mod exits;
 mod gate;
@@ -43,6 +44,7 @@ use crate::time::MonotonicClock;
 
 use board::{Board, InterruptInputs, Surroundings};
 use control::Control;
+use executor::LoopExecutor;
 use exits::Buses;
 use lifecycle::{Lifecycle, Next};
 use nics::Nic;
@@ -82,6 +84,7 @@ impl Machine {
         let clock = MonotonicClock::new();
         let vm = chosen.accel.create_vm(&ram, config.smp, &clock)?;
         let (event_loop, events) = EventLoop::start()?;
+        vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let happenings = Events::default();
         let network = open_network(&config, &events, &notices, &happenings)?;
         let life = Lifecycle::new(happenings.clone());

@@ -1,14 +1,15 @@
 //! Waking one CPU: somebody has something for it, or wants it back.
 //!
 //! Rung by any thread: interrupts from devices, IPIs from other CPUs, kicks. The CPU looks at [`Doorbell::rung`]
-//! between blocks (one plain load) and sleeps in [`Doorbell::sleep`] while it is halted. Nothing rung is lost:
+//! between blocks (one plain load) and sleeps in [`Doorbell::sleep`] while it is halted: on a condition variable, or in
+//! the event loop, if it runs that. Nothing rung is lost:
 //! `rung` is stored before `asleep` is read, and the sleeper does it the other way round.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::accel::Kicker;
+use crate::accel::{Executor, Kicker};
 
 /// One CPU's doorbell.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Doorbell {
     asleep: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
+    /// Where the CPU sleeps, if not here.
+    executor: OnceLock<Arc<dyn Executor>>,
 }
 
 impl Doorbell {
@@ -25,6 +28,9 @@ impl Doorbell {
     pub fn ring(&self) {
         self.rung.store(true, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) {
+            if let Some(executor) = self.executor.get() {
+                return executor.wake();
+            }
             // With the lock the sleeper is either before its last look at `rung` or in the wait.
             let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             self.wake.notify_one();
@@ -47,8 +53,25 @@ impl Doorbell {
         self.kicked.load(Ordering::SeqCst) && self.kicked.swap(false, Ordering::SeqCst)
     }
 
+    /// The CPU sleeps in this loop from now on. Once, before it first sleeps.
+    pub fn sleep_in(&self, executor: Arc<dyn Executor>) {
+        self.executor.get_or_init(|| executor);
+    }
+
+    /// The loop in which the CPU sleeps, if it does.
+    pub fn executor(&self) -> Option<&dyn Executor> {
+        self.executor.get().map(|executor| &**executor)
+    }
+
     /// Sleeps until somebody rings, at most `limit` if there is one. May come back early.
     pub fn sleep(&self, limit: Option<Duration>) {
+        if let Some(executor) = self.executor() {
+            self.asleep.store(true, Ordering::SeqCst);
+            if !self.rung.load(Ordering::SeqCst) {
+                executor.work(limit);
+            }
+            return self.asleep.store(false, Ordering::SeqCst);
+        }
         let until = limit.map(|limit| Instant::now() + limit);
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.store(true, Ordering::SeqCst);
@@ -76,8 +99,6 @@ impl Kicker for Doorbell {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

@@ -15,8 +15,8 @@ use crate::accel::{AccelError, Exit, GuestBus, Kicker, StartState, Vcpu};
 use crate::cpu::interrupts::TripleFault;
 use crate::cpu::{CpuState, Interpreter, run};
 
-/// Instructions between two looks at the timers: about 100 microseconds.
-const BUDGET: u64 = 10_000;
+/// Instructions between two looks at the timers, and at the event loop if that is ours: about 100 microseconds.
+const BUDGET: u64 = 20_000;
 /// How long a CPU keeps the turn while others wait for it, in nanoseconds.
 const SLICE: u64 = 500_000;
 const NMI: u8 = 2;
@@ -33,6 +33,28 @@ pub(super) struct SoftVcpu {
     waits_for_sipi: bool,
     /// When this CPU got the turn.
     turn_began: u64,
+    /// Instructions executed when the event loop last ran on this thread.
+    served: u64,
+}
+
+/// While it lives, the CPU's thread runs the event loop.
+struct TakenOver(Arc<Doorbell>);
+
+impl TakenOver {
+    fn new(bell: &Arc<Doorbell>) -> Self {
+        if let Some(executor) = bell.executor() {
+            executor.take_over();
+        }
+        Self(bell.clone())
+    }
+}
+
+impl Drop for TakenOver {
+    fn drop(&mut self) {
+        if let Some(executor) = self.0.executor() {
+            executor.give_back();
+        }
+    }
 }
 
 impl SoftVcpu {
@@ -44,6 +66,7 @@ impl SoftVcpu {
             machine: SoftMachine::new(shared.clone(), id),
             waits_for_sipi: true,
             turn_began: 0,
+            served: 0,
             shared,
         }
     }
@@ -126,9 +149,21 @@ impl SoftVcpu {
         }
     }
 
+    /// Lets the event loop's handlers run, if this thread runs the loop and it is time.
+    fn serve(&mut self) {
+        if self.cpu.retired.wrapping_sub(self.served) < BUDGET {
+            return;
+        }
+        self.served = self.cpu.retired;
+        if let Some(executor) = self.bell.executor() {
+            executor.work(Some(Duration::ZERO));
+        }
+    }
+
     /// With the turn: runs until an exit.
     fn turn(&mut self) -> Exit {
         loop {
+            self.serve();
             self.bell.answer();
             if self.bell.take_kick() {
                 return Exit::Kicked;
@@ -172,6 +207,7 @@ impl Vcpu for SoftVcpu {
 
     fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError> {
         self.machine.set_bus(bus);
+        let _taken_over = TakenOver::new(&self.bell);
         self.take_turn();
         let exit = self.turn();
         self.shared.turns.release();

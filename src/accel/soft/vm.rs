@@ -9,7 +9,7 @@ use super::chips::{Chips, Wake};
 use super::doorbell::Doorbell;
 use super::turns::Turns;
 use super::vcpu::SoftVcpu;
-use crate::accel::{AccelError, Vcpu, Vm};
+use crate::accel::{AccelError, Executor, Vcpu, Vm};
 use crate::chipset::ioapic::ApicMessage;
 use crate::cpu::CodePages;
 use crate::cpu::ram::RamPages;
@@ -149,6 +149,13 @@ impl Vm for SoftVm {
         self.shared.quiet.store(0, Ordering::SeqCst);
         self.shared.code.forget_all();
         Ok(())
+    }
+
+    fn offer_executor(&self, executor: Arc<dyn Executor>) {
+        // With more CPUs the one that sleeps is not always the one that a frame is for.
+        if let [only] = &self.shared.bells[..] {
+            only.sleep_in(executor);
+        }
     }
 
     fn describe(&self) -> String {

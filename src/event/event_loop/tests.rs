@@ -101,6 +101,42 @@ fn closures_run_on_the_loop_thread_in_order() {
     events.run(|| panic!("runs after the end"));
 }
 
+#[test]
+fn a_thread_that_takes_the_loop_over_runs_the_handlers_until_it_gives_it_back() {
+    let (event_loop, events) = EventLoop::start().unwrap();
+    let (sender, done) = mpsc::channel();
+    let ask = |events: &EventHandle| {
+        let sender = sender.clone();
+        events.run(move || sender.send(thread::current().id()).unwrap());
+    };
+    events.take_over();
+    assert!(events.on_loop_thread());
+    ask(&events);
+    assert!(done.recv_timeout(QUIET).is_err(), "the loop's thread runs on");
+    events.work(true);
+    assert_eq!(done.try_recv(), Ok(thread::current().id()));
+    // Another thread ends the wait.
+    let other = events.clone();
+    let waker = thread::spawn(move || {
+        thread::sleep(QUIET);
+        other.wake();
+    });
+    events.work(true);
+    waker.join().unwrap();
+    events.give_back();
+    ask(&events);
+    assert_ne!(done.recv_timeout(SOON).unwrap(), thread::current().id());
+    event_loop.join();
+}
+
+#[test]
+fn a_loop_that_is_taken_over_can_be_ended() {
+    let (event_loop, events) = EventLoop::start().unwrap();
+    events.take_over();
+    event_loop.join();
+    events.work(true);
+}
+
 /// Watches and unwatches from inside a handler, and stops the loop from there.
 #[test]
 fn everything_may_be_done_from_inside_a_handler() {
