@@ -81,6 +81,10 @@ pub struct Cpu {
     /// Copies of what `state` says, kept while running.
     cpl: u8,
     bits: u32,
+    /// What decoded code depends on: code size (bits 0 to 1) and user rights (bit 3). Never zero.
+    mode_key: u32,
+    /// Base of the code segment, zero in 64-bit mode.
+    code_base: u64,
     /// #AC checks are on: CPL 3, CR0.AM and RFLAGS.AC.
     align_check: bool,
     /// Devices may be touched, and pages that hold decoded code written; `start` is the instruction itself.
@@ -104,6 +108,8 @@ impl Cpu {
             code: Default::default(),
             cpl: 0,
             bits: 64,
+            mode_key: 0,
+            code_base: 0,
             align_check: false,
             careful: true,
             start: 0,
@@ -128,6 +134,8 @@ impl Cpu {
     fn mode_changed(&mut self) {
         self.cpl = self.state.cpl();
         self.bits = self.state.code_bits();
+        self.mode_key = self.bits >> 5 | 4 | ((self.cpl == 3) as u32) << 3;
+        self.code_base = if self.bits == 64 { 0 } else { self.state.segs[state::seg::CS].base };
         self.rights_changed();
     }
 

@@ -14,7 +14,7 @@ use super::interrupts::{Source, TripleFault};
 use super::machine::Machine;
 use super::op::Op;
 use super::paging::Access;
-use super::state::{rflags as rf, seg};
+use super::state::rflags as rf;
 use super::{Cpu, CpuState};
 
 /// Why [`Interpreter::run`] came back.
@@ -48,10 +48,10 @@ pub struct Interpreter<M> {
     marks: u64,
 }
 
-/// What else a block depends on besides its address: code size (bits 0 to 1) and user rights. Never zero.
+/// An interrupt shadow, single-stepping, or breakpoints.
 #[inline(always)]
-fn mode(c: &Cpu) -> u32 {
-    c.bits >> 5 | 4 | ((c.cpl == 3) as u32) << 3
+fn is_special(s: &CpuState) -> bool {
+    u64::from(s.interrupt_shadow) | s.rflags & rf::TF | s.dr[7] & 0xff != 0
 }
 
 impl<M: Machine> Interpreter<M> {
@@ -92,20 +92,22 @@ impl<M: Machine> Interpreter<M> {
     fn work(&mut self, m: &mut M, budget: u64) -> Exit {
         let end = self.retired.wrapping_add(budget);
         loop {
-            let s = &self.cpu.state;
-            let special = s.interrupt_shadow || s.rflags & rf::TF != 0 || s.dr[7] & 0xff != 0;
-            let done = if special { self.special(m) } else { self.block(m) };
+            let done = if is_special(&self.cpu.state) { self.special(m) } else { self.block(m) };
             if let Err(exit) = done {
                 return exit;
             }
-            if m.attention() {
-                return Exit::Attention;
-            }
-            if self.want_window && self.cpu.interruptible() {
-                return Exit::Window;
-            }
-            if self.retired.wrapping_sub(end) as i64 >= 0 {
-                return Exit::Budget;
+            let over = self.retired.wrapping_sub(end) as i64 >= 0;
+            // One branch for all three, since mostly there is nothing.
+            if m.attention() | self.want_window | over {
+                if m.attention() {
+                    return Exit::Attention;
+                }
+                if self.want_window && self.cpu.interruptible() {
+                    return Exit::Window;
+                }
+                if over {
+                    return Exit::Budget;
+                }
             }
         }
     }
@@ -113,9 +115,8 @@ impl<M: Machine> Interpreter<M> {
     /// Runs what an interrupt shadow covers, or one instruction for a debugger of the guest.
     #[cold]
     fn special(&mut self, m: &mut M) -> Result<(), Exit> {
-        let shadow = self.cpu.state.interrupt_shadow;
         let s = &self.cpu.state;
-        let alone = s.rflags & rf::TF != 0 || s.dr[7] & 0xff != 0;
+        let (shadow, alone) = (s.interrupt_shadow, s.rflags & rf::TF | s.dr[7] & 0xff != 0);
         let done = if alone { self.single(m) } else { self.block(m) };
         if shadow {
             self.cpu.state.interrupt_shadow = false;
@@ -128,14 +129,14 @@ impl<M: Machine> Interpreter<M> {
     #[inline(always)]
     fn stamp(&self) -> u64 {
         let versions = self.cpu.tlb_version().wrapping_add(self.cpu.code.changes());
-        versions << 4 | u64::from(mode(&self.cpu))
+        versions << 4 | u64::from(self.cpu.mode_key)
     }
 
     /// Runs one block.
     #[inline(always)]
     fn block(&mut self, m: &mut M) -> Result<(), Exit> {
         let rip = self.cpu.state.rip;
-        let base = if self.cpu.bits == 64 { 0 } else { self.cpu.state.segs[seg::CS].base };
+        let base = self.cpu.code_base;
         let stamp = self.stamp();
         let fits = |b: &Block| b.rip == rip && b.stamp == stamp && b.base == base;
         let found = match self.blocks.follow(rip, fits) {
@@ -171,7 +172,7 @@ impl<M: Machine> Interpreter<M> {
         // The walk may have set an accessed bit in a page with decoded code.
         let stamp = self.stamp();
         let wanted = Block::wanted(rip, base, stamp);
-        let from = blocks::Source { physical: place.physical, generation: 0, mode: mode(&self.cpu) };
+        let from = blocks::Source { physical: place.physical, generation: 0, mode: self.cpu.mode_key };
         let current = |s: &blocks::Source| self.cpu.code.is_current(s.physical, s.generation);
         if !self.blocks.renew(&wanted, from, current) {
             let Some((generation, fresh)) = self.cpu.mark_code(place.physical) else { return Ok(None) };
