@@ -63,8 +63,7 @@ pub(super) struct Source {
 /// A block's number; 0 is that of [`NO_BLOCK`].
 pub(super) type BlockId = u32;
 
-const NO_BLOCK: Block =
-    Block { rip: 0, stamp: 0, base: 0, run: NO_RUN, next: [0; 2], next_ops: [0; 2] };
+const NO_BLOCK: Block = Block { rip: 0, stamp: 0, base: 0, run: NO_RUN, next: [0; 2], next_ops: [0; 2] };
 const NO_RUN: Run = Run { end: 0, first: 0, count: 0 };
 const NO_SOURCE: Source = Source { physical: 0, generation: 0, mode: 0 };
 

@@ -55,6 +55,7 @@ const LEAF_1_ECX: u32 = 1        // SSE3
     | 1 << 22                    // MOVBE
     | 1 << 23                    // POPCNT
     | 1 << 26                    // XSAVE
+    | 1 << 30                    // RDRAND
     | 1 << 31; // hypervisor present
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -65,6 +66,7 @@ const LEAF_7_EBX: u32 = 1        // FSGSBASE
     | 1 << 8                     // BMI2
     | 1 << 9                     // ERMS
     | 1 << 10                    // INVPCID
+    | 1 << 18                    // RDSEED
     | 1 << 19                    // ADX
     | 1 << 20                    // SMAP
     | 1 << 23                    // CLFLUSHOPT

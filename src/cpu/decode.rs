@@ -177,6 +177,8 @@ pub fn needs(i: &Instruction) -> Needs {
                 | F::CMPXCHG16B
                 | F::RDTSCP
                 | F::RDPID
+                | F::RDRAND
+                | F::RDSEED
                 | F::INVPCID
                 | F::FSGSBASE
                 | F::CLFSH

@@ -56,6 +56,11 @@ pub trait Machine {
     /// The time-stamp counter, in ticks of the frequency that CPUID announces, without IA32_TSC_ADJUST.
     fn tsc(&mut self) -> u64;
 
+    /// 64 random bits for RDRAND and RDSEED; `None` when there are none just now, which the guest is told.
+    fn random(&mut self) -> Option<u64> {
+        None
+    }
+
     /// The interrupt controller's task priority, 0 to 15.
     fn cr8(&mut self) -> u64;
 

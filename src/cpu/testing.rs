@@ -24,6 +24,8 @@ pub struct TestMachine {
     pub msrs: HashMap<u32, u64>,
     pub tsc: u64,
     pub cr8: u64,
+    /// What RDRAND and RDSEED find.
+    pub random: Option<u64>,
 }
 
 /// Where tests put things.
@@ -41,6 +43,7 @@ impl TestMachine {
             msrs: HashMap::new(),
             tsc: 1000,
             cr8: 0,
+            random: None,
         }
     }
 
@@ -129,6 +132,10 @@ impl Machine for TestMachine {
     fn tsc(&mut self) -> u64 {
         self.tsc += 1;
         self.tsc
+    }
+
+    fn random(&mut self) -> Option<u64> {
+        self.random
     }
 
     fn cr8(&mut self) -> u64 {

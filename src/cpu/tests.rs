@@ -223,3 +223,24 @@ fn flags_survive_any_value() {
         assert_eq!(f.bits(), bits);
     }
 }
+
+#[test]
+fn rdrand_and_rdseed_say_whether_they_had_a_number() {
+    let mut b = Bench::new(long_mode(), |a| {
+        a.rdrand(rax).unwrap();
+        a.rdseed(ebx).unwrap();
+        a.rdrand(cx).unwrap();
+        a.rdseed(rdx).unwrap();
+    });
+    b.c.state.gpr = [u64::MAX; 16];
+    b.c.state.rflags |= rf::STATUS & !rf::CF;
+    b.m.random = Some(0x0123_4567_89ab_cdef);
+    b.steps(3);
+    assert_eq!(b.reg(gpr::RAX), 0x0123_4567_89ab_cdef);
+    assert_eq!(b.reg(gpr::RBX), 0x89ab_cdef);
+    assert_eq!(b.reg(gpr::RCX), 0xffff_ffff_ffff_cdef);
+    assert_eq!(b.c.state.rflags & rf::STATUS, rf::CF);
+    b.m.random = None;
+    b.steps(1);
+    assert_eq!((b.reg(gpr::RDX), b.c.state.rflags & rf::STATUS), (0, 0));
+}

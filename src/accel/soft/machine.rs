@@ -201,6 +201,13 @@ impl Machine for SoftMachine {
         self.shared.now()
     }
 
+    fn random(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        // The host's generator; before it is ready the guest asks again, as of a processor that is out of numbers.
+        let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
+        (got == Ok(bytes.len())).then(|| u64::from_le_bytes(bytes))
+    }
+
     fn cr8(&mut self) -> u64 {
         self.shared.chips().cr8(self.cpu()).into()
     }

@@ -7,10 +7,11 @@ use super::super::Cpu;
 use super::super::decode::Shape;
 use super::super::exceptions::{Exception, Flow, Stop, vector};
 use super::super::machine::Machine;
-use super::super::op::{Handler, Op};
+use super::super::op::{Handler, Int, Op};
 use super::super::state::{cr0, cr4, efer, gpr, rflags as rf, seg};
 use super::super::xsave::{self, COMPACTED};
 use super::data::nop;
+use super::sized;
 
 /// STAC and CLAC: `op.imm` is the new AC.
 fn set_ac<M: Machine>(c: &mut Cpu, _: &mut M, op: &Op<M>) -> Flow {
@@ -118,6 +119,14 @@ fn rdtscp<M: Machine>(c: &mut Cpu, m: &mut M, _: &Op<M>) -> Flow {
     let t = c.time(m)?;
     c.set_edx_eax(t);
     c.state.gpr[gpr::RCX] = c.state.msrs.tsc_aux & 0xffff_ffff;
+    Ok(())
+}
+
+/// RDRAND and RDSEED: CF says whether there was a number, the other flags are cleared.
+fn rdrand<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
+    let v = m.random();
+    c.set(op.r[0], T::from64(v.unwrap_or(0)));
+    c.flags.set_bits(if v.is_some() { rf::CF } else { 0 });
     Ok(())
 }
 
@@ -624,6 +633,7 @@ pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> O
         N::Mwait => Some(mwait),
         N::Rdtsc => Some(rdtsc),
         N::Rdtscp => Some(rdtscp),
+        N::Rdrand | N::Rdseed => sized!(wide s.size, rdrand::<M>),
         N::Rdpid => Some(rdpid),
         N::Cpuid => Some(cpuid),
         N::Rdmsr => Some(rdmsr),
