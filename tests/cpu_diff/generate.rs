@@ -178,8 +178,6 @@ fn excluded(i: &Instruction) -> bool {
                 | N::Sysret
                 | N::Sysretq
                 | N::Cpuid
-                | N::Rdrand
-                | N::Rdseed
                 | N::Rdtsc
                 | N::Rdtscp
                 | N::Rdpid
