@@ -42,7 +42,8 @@ pub struct Interpreter<M> {
     pub want_window: bool,
     /// The last instruction that raised #UD because it is not implemented, for diagnosis.
     pub last_unsupported: Option<Unsupported>,
-    /// Instructions executed so far (a repeated string instruction counts once per visit).
+    /// Instructions executed so far (a repeated string instruction counts once per visit, one that could not be
+    /// fetched counts, too).
     pub retired: u64,
     blocks: Blocks<M>,
     marks: u64,
@@ -145,6 +146,8 @@ impl<M: Machine> Interpreter<M> {
                 Ok(found) => found,
                 Err(_) => {
                     let e = self.cpu.fault;
+                    // Handlers that cannot be fetched either would make a call of `run` endless.
+                    self.retired += 1;
                     return self.deliver(m, e, Source::Fault, rip);
                 }
             },

@@ -93,6 +93,18 @@ fn a_loop_runs_to_its_halt() {
 }
 
 #[test]
+fn a_handler_that_cannot_be_fetched_uses_up_the_budget() {
+    let mut p = program(long_mode(), |a| a.hlt().unwrap());
+    // A stack of its own, so that no fault of the stack ends it; and neither code nor handlers are there.
+    let gate = p.m.peek64(IDT + 16 * vector::PF as u64);
+    p.m.poke64(IDT + 16 * vector::PF as u64, gate | 1 << 32);
+    for page in [CODE, HANDLERS] {
+        p.m.poke64(TestMachine::pte(page), 0);
+    }
+    assert_eq!(p.run_at_most(1000), Exit::Budget);
+}
+
+#[test]
 fn page_fault_goes_through_the_idt_with_its_frame() {
     let mut p = program(user_mode(), |a| {
         a.nop().unwrap();

@@ -3,6 +3,8 @@
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 #[path = "../../fuzz/src/lib.rs"]
 mod bodies;
@@ -31,6 +33,43 @@ fn corpora_pass() {
         }
         println!("fuzz target {target}: {} inputs", inputs.len());
     }
+}
+
+/// Random bytes for the bodies that take any bytes: no coverage guides them, but they are fast. `MINIVMM_FUZZ_TARGETS`
+/// (names, all), `MINIVMM_FUZZ_SECONDS` for each (1) and `MINIVMM_FUZZ_SEED` (1) by hand.
+#[test]
+fn random_inputs_pass() {
+    let number = |name: &str| -> u64 { std::env::var(name).ok().map_or(1, |text| text.parse().expect(name)) };
+    let (seconds, seed) = (number("MINIVMM_FUZZ_SECONDS"), number("MINIVMM_FUZZ_SEED"));
+    let chosen = std::env::var("MINIVMM_FUZZ_TARGETS").unwrap_or_default();
+    for (target, body) in bodies::TARGETS {
+        if !chosen.is_empty() && !chosen.split(',').any(|name| name == *target) {
+            continue;
+        }
+        // Xorshift64, which must not start at zero.
+        let mut word = seed | 1 << 63;
+        let mut next = move || {
+            word ^= word << 13;
+            word ^= word >> 7;
+            word ^= word << 17;
+            word
+        };
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut runs = 0u64;
+        while Instant::now() < end {
+            let words = next() as usize % 400 + 1;
+            let data: Vec<u8> = (0..words).flat_map(|_| next().to_le_bytes()).collect();
+            if catch_unwind(|| body(&data)).is_err() {
+                let path = std::env::temp_dir().join(format!("{target}-{seed}-{runs}"));
+                fs::write(&path, &data).unwrap();
+                panic!("fuzz target {target}, seed {seed}, run {runs}: {}", path.display());
+            }
+            runs += 1;
+        }
+        println!("fuzz target {target}: {runs} random inputs, seed {seed}");
+    }
+    let operations = bodies::e1000::OPERATIONS.load(Ordering::Relaxed);
+    println!("{operations} operations on the e1000");
 }
 
 #[test]
