@@ -112,6 +112,9 @@ pub fn walk(
     rights: Rights,
 ) -> Result<Translation, Exception> {
     if s.cr0 & cr0::PG == 0 {
+        // Linear addresses have 32 bits then. A state that no processor reaches (IA-32e mode without paging) may ask
+        // for more, and must not reach beyond either.
+        let address = address & 0xffff_ffff;
         return Ok(Translation { address, write_ready: true, global: false, page_bits: 12 });
     }
     let mut w = Walk::new(s, phys_bits, address, access, rights);
