@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::capture::{CaptureError, Writer};
 use super::node::{Behaviour, Onward, Way};
-use crate::netport::{Delivery, Frame, OwnedFrame, finish};
+use crate::netport::{Delivery, Frame, Offloads, OwnedFrame, finish, fits};
 use crate::sys::Notices;
 use crate::time::MonotonicClock;
 
@@ -59,9 +59,14 @@ impl Dump {
         }
         let at = self.epoch + Duration::from_nanos(self.clock.now_ns());
         let Some(writer) = &mut state.writer else { return };
-        // What contradicts itself is dropped by the receiver, and never was on a wire.
-        let wire = finish(frame.clone()).unwrap_or_default();
-        if let Err(error) = wire.iter().try_for_each(|frame| writer.add(at, way, &frame.bytes)) {
+        let written = if fits(&frame.meta, Offloads::default()) {
+            writer.add(at, way, &frame.bytes)
+        } else {
+            // What contradicts itself is dropped by the receiver, and never was on a wire.
+            let wire = finish(frame.clone()).unwrap_or_default();
+            wire.iter().try_for_each(|frame| writer.add(at, way, &frame.bytes))
+        };
+        if let Err(error) = written {
             state.writer = None;
             drop(state);
             self.complain(&error);

@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// Selectors to look at: null, and descriptors of different kinds and privileges.
+const SELECTORS: &[u64] =
+    &[0x0, 0x10, 0x18, 0x1b, 0x2b, 0x38, 0x40, 0x50, 0x58, 0x5b, 0x68, 0x78, 0x80, 0x100, 0xc];
+
 pub(super) const ROWS: &[Row] = &[
     Row("SGDT", Kernel, ONCE, |a, _| {
         a.sgdt(ptr(DATA))?;
@@ -54,50 +58,30 @@ pub(super) const ROWS: &[Row] = &[
         a.mov(eax, ds)?;
         report_rax(a)
     }),
-    Row(
-        "LAR",
-        Kernel,
-        &[0x0, 0x10, 0x18, 0x1b, 0x2b, 0x38, 0x40, 0x50, 0x58, 0x5b, 0x68, 0x78, 0x80, 0x100, 0xc],
-        |a, v| {
-            a.mov(ecx, 0x55)?;
-            a.mov(eax, v as u32)?;
-            a.lar(ecx, eax)?;
-            zf_and_ecx(a)
-        },
-    ),
-    Row(
-        "LSL",
-        Kernel,
-        &[0x0, 0x10, 0x18, 0x1b, 0x2b, 0x38, 0x40, 0x50, 0x58, 0x5b, 0x68, 0x78, 0x80, 0x100, 0xc],
-        |a, v| {
-            a.mov(ecx, 0x55)?;
-            a.mov(eax, v as u32)?;
-            a.lsl(ecx, eax)?;
-            zf_and_ecx(a)
-        },
-    ),
-    Row(
-        "VERR",
-        Kernel,
-        &[0x0, 0x10, 0x18, 0x1b, 0x2b, 0x38, 0x40, 0x50, 0x58, 0x5b, 0x68, 0x78, 0x80, 0x100, 0xc],
-        |a, v| {
-            a.xor(ecx, ecx)?;
-            a.mov(eax, v as u32)?;
-            a.verr(ax)?;
-            zf_and_ecx(a)
-        },
-    ),
-    Row(
-        "VERW",
-        Kernel,
-        &[0x0, 0x10, 0x18, 0x1b, 0x2b, 0x38, 0x40, 0x50, 0x58, 0x5b, 0x68, 0x78, 0x80, 0x100, 0xc],
-        |a, v| {
-            a.xor(ecx, ecx)?;
-            a.mov(eax, v as u32)?;
-            a.verw(ax)?;
-            zf_and_ecx(a)
-        },
-    ),
+    Row("LAR", Kernel, SELECTORS, |a, v| {
+        a.mov(ecx, 0x55)?;
+        a.mov(eax, v as u32)?;
+        a.lar(ecx, eax)?;
+        zf_and_ecx(a)
+    }),
+    Row("LSL", Kernel, SELECTORS, |a, v| {
+        a.mov(ecx, 0x55)?;
+        a.mov(eax, v as u32)?;
+        a.lsl(ecx, eax)?;
+        zf_and_ecx(a)
+    }),
+    Row("VERR", Kernel, SELECTORS, |a, v| {
+        a.xor(ecx, ecx)?;
+        a.mov(eax, v as u32)?;
+        a.verr(ax)?;
+        zf_and_ecx(a)
+    }),
+    Row("VERW", Kernel, SELECTORS, |a, v| {
+        a.xor(ecx, ecx)?;
+        a.mov(eax, v as u32)?;
+        a.verw(ax)?;
+        zf_and_ecx(a)
+    }),
     Row("MOV DS", Kernel, &[0x0, 0x3, 0x18, 0x1b, 0x2b, 0x38, 0x50, 0x10, 0x80, 0x40, 0x100, 0xc], |a, v| {
         a.mov(eax, v as u32)?;
         a.mov(ds, eax)?;
