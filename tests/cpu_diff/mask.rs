@@ -126,7 +126,7 @@ const OPEN: [Row; 10] = [
         applies: |case, soft, host| {
             let (i, v) = (&case.instruction, &case.state.vec);
             let none = |mask: &[u8]| mask.iter().all(|byte| byte & 0x80 == 0);
-            let register = i.op_register(i.op_count() - 1).number();
+            let register = i.op_register(i.op_count().saturating_sub(1)).number();
             soft.trap != host.trap
                 && match i.mnemonic() {
                     N::Maskmovq => none(&v.fpr[register][..8]),

@@ -21,5 +21,7 @@ mod interrupts;
 mod lifecycle;
 mod ports_and_memory;
 mod privilege;
+#[path = "../common/processor.rs"]
+mod processor;
 mod smp;
 mod system;
