@@ -14,6 +14,9 @@ import tempfile
 import harness
 from harness import want
 
+from lib import packages
+from lib.report import Report
+
 NOBODY = 65534
 TUN = os.makedev(10, 200)
 
@@ -45,12 +48,14 @@ def inner(folder, *options):
     os.setuid(NOBODY)
     os.chdir(folder)
     script = os.path.join(folder, "scripts", "boot-and-ping")
-    # A Python in root's home is not for nobody; Debian's is there wherever there is apt.
+    # A Python in root's home is not for nobody: Debian's.
     os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     os.execvp("python3", ["python3", script, "--no-build", "--json", *options])
 
 
 def nobody_boots_and_pings():
+    line = packages.ensure({"/usr/bin/python3": "python3"}, Report())
+    want(line is None, line)
     with tempfile.TemporaryDirectory() as folder:
         stage(folder)
         command = ["unshare", "--mount", sys.executable, os.path.abspath(__file__), "--inner", folder]
