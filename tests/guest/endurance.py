@@ -28,11 +28,6 @@ def boot():
     vm = harness.boot(ARGS, options=("-m", "768") if ARGS.long else ())
 
 
-def carrier(guest=None):
-    (guest or vm).run("i=0; while [ $(cat /sys/class/net/eth0/carrier) != 1 ]; do sleep 0.1; i=$((i+1)); "
-                      "[ $i -lt 100 ] || exit 1; done", 60)
-
-
 class Flood:
     """Frames for the guest at full speed, as long as the context lasts."""
 
@@ -64,7 +59,7 @@ def the_link_goes_down_and_up_under_load():
         vm.run(f"for i in $(seq {CYCLES}); do ip link set eth0 down; ip link set eth0 up; usleep 20000; done",
                PATIENCE)
         vm.run("touch /tmp/stop")
-    carrier()
+    harness.carrier(vm)
     # The flood's late answers would fill the next ping's socket.
     vm.run("killall ping; sleep 0.5; true", 60)
     # ARP may have given up while the link was down, and asks again after a second.
@@ -78,7 +73,7 @@ def the_driver_goes_off_and_on():
     vm.run(f"set -e; cd /sys/bus/pci/drivers/e1000; for i in $(seq {REBINDS}); do echo 0000:00:01.0 > unbind; "
            "[ ! -e /sys/class/net/eth0 ]; echo 0000:00:01.0 > bind; ip link set eth0 up; done", PATIENCE)
     vm.run("net-up", 60)
-    carrier()
+    harness.carrier(vm)
     vm.run("ping -c 5 -i 0.05 -W 5 10.0.2.2", 60)
     harness.no_complaint(vm)
     print(f"     {REBINDS} times")
@@ -89,7 +84,7 @@ def bulk_tcp_with_each_offload_setting():
 
     for tso, rx in (("on", "on"), ("off", "on"), ("on", "off"), ("off", "off")):
         vm.run(f"ethtool -K eth0 rx {rx}; ethtool -K eth0 tso {tso}", 60)
-        carrier()
+        harness.carrier(vm)
         tcp.both_ways(vm, DATA, PATIENCE)
     harness.no_complaint(vm)
     print(f"     {len(DATA)} bytes each way, four settings")
@@ -111,7 +106,7 @@ def the_driver_as_a_module_loads_and_unloads():
                 guest.agent().put("/tmp/e1000.ko", f.read(), timeout=120)
             guest.run(f"set -e; for i in $(seq {REBINDS}); do insmod /tmp/e1000.ko; ip link set eth0 up; rmmod e1000; "
                       "done; insmod /tmp/e1000.ko; net-up", PATIENCE)
-            carrier(guest)
+            harness.carrier(guest)
             guest.run("ping -c 5 -i 0.05 -W 5 10.0.2.2", 60)
             harness.no_complaint(guest)
     print(f"     {REBINDS} times")

@@ -1,7 +1,9 @@
 """What the guest tests share: run inside an own network namespace, count, report."""
 import argparse
 import os
+import re
 import sys
+import threading
 import time
 import traceback
 
@@ -10,6 +12,10 @@ sys.path.insert(0, os.path.join(REPO, "scripts"))
 from lib import netns  # noqa: E402
 from lib.report import Failed  # noqa: E402
 
+CHOSEN = []  # what --only says
+SELF_TEST = ("Register test  (offline)", "Eeprom test    (offline)", "Interrupt test (offline)", "Loopback test  (offline)",
+             "Link test   (on/offline)")
+
 
 def arguments(description):
     """Every guest test takes --accel; minivmm and the guest must have been built (scripts/test does)."""
@@ -17,7 +23,9 @@ def arguments(description):
     parser.add_argument("--accel", default="", help="passed on as -accel")
     parser.add_argument("--long", action="store_true", help="all repetitions and all data (minutes); else some of them")
     parser.add_argument("--brief", action="store_true", help="the least that shows it, for KVM without hardware under it")
+    parser.add_argument("--only", default="", metavar="WORD,...", help="only checks with one of these in their names, and boot")
     args = parser.parse_args()
+    CHOSEN.extend(word for word in args.only.split(",") if word)
     for path in ("target/release/minivmm", "target/guest/bzImage"):
         if not os.path.exists(os.path.join(REPO, path)):
             sys.exit(f"{path} is missing: run `cargo build --release` and scripts/build-guest first")
@@ -42,6 +50,60 @@ def boot(args, device="e1000", tap="tap,id=n0", options=(), limit=300):
     return vm
 
 
+def boot_debian(args, nic="e1000", tap="tap,id=n0", options=(), limit=300):
+    """Debian's own kernel and programs (scripts/build-debian-guest) with one NIC and no driver loaded.
+
+    The kernel's self-tests of its cryptography would take half of the boot.
+    """
+    from lib.vm import REPO, Vm
+
+    folder = os.path.join(REPO, "target", "debian")
+    if not os.path.exists(os.path.join(folder, "vmlinuz")):
+        sys.exit("target/debian/vmlinuz is missing: run scripts/build-debian-guest first")
+    options = [*accel_options(args), "-m", "512", "-timeout", "3000", "-initrd", os.path.join(folder, "initramfs.cpio"),
+               "-append", "console=ttyS0 loglevel=4 cryptomgr.notests hugepages=40", *options]
+    vm = Vm(options, ["-netdev", tap, "-device", f"{nic},netdev=n0"], kernel=os.path.join(folder, "vmlinuz"))
+    try:
+        vm.agent(limit)
+    except Failed:
+        vm.kill()
+        raise
+    return vm
+
+
+def self_test(vm):
+    """Linux's own test of the NIC passes, with exactly its five lines."""
+    answer = vm.agent().run("ethtool -t eth0 offline", 120)
+    text = answer["stdout"] + answer["stderr"]
+    found = dict(re.findall(r"^(\S.*?)\s*\t\s*(\d+)$", text, re.M))
+    want("result is PASS" in text and set(found) == set(SELF_TEST) and set(found.values()) == {"0"},
+         f"status {answer['status']}: {text}")
+
+
+def carrier(vm):
+    """Waits for eth0's."""
+    vm.run("i=0; while [ $(cat /sys/class/net/eth0/carrier) != 1 ]; do sleep 0.1; i=$((i+1)); [ $i -lt 100 ] || exit 1; "
+           "done", 60)
+
+
+def side_by_side(work, names):
+    """work(name) in a thread for each name; the first lines of all that failed."""
+    failures = []
+
+    def body(name):
+        try:
+            work(name)
+        except Exception as error:  # told below, in the main thread
+            failures.append(f"{name}: {error}")
+
+    threads = [threading.Thread(target=body, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    want(not failures, "\n".join(failures))
+
+
 def in_the_background(command):
     """A shell command that the agent starts and does not wait for."""
     return f"({command}) < /dev/null > /dev/null 2>&1 &"
@@ -59,6 +121,8 @@ def main(script, checks):
     netns.enter(os.path.abspath(script))
     passed = failed = 0
     for check in checks:
+        if CHOSEN and check.__name__ != "boot" and not any(word in check.__name__ for word in CHOSEN):
+            continue
         begin = time.monotonic()
         try:
             check()

@@ -21,11 +21,6 @@ def boot():
     vm.run("ping -c 1 -W 5 10.0.2.2", 60)
 
 
-def carrier():
-    vm.run("i=0; while [ $(cat /sys/class/net/eth0/carrier) != 1 ]; do sleep 0.1; i=$((i+1)); [ $i -lt 100 ] || exit 1; "
-           "done", 60)
-
-
 def tap_counters():
     """(frames, bytes) from the guest, and to it, as the host's kernel counts them."""
     from lib import frames
@@ -101,7 +96,7 @@ def vlans_pass_with_offload_and_filter_on_and_off():
         with vlan.Neighbour(vid, "10.5.0.2") as neighbour:
             for offload in ("on", "off"):
                 vm.run(f"ethtool -K eth0 rxvlan {offload}", 60)
-                carrier()
+                harness.carrier(vm)
                 # Promiscuous switches the VLAN filter off.
                 for promiscuous in ("off", "on"):
                     vm.run(f"ip link set eth0 promisc {promiscuous}")
@@ -111,7 +106,7 @@ def vlans_pass_with_offload_and_filter_on_and_off():
                     frames.want(vm, other, promiscuous == "on", f"VLAN {vid - 1}, filter {promiscuous != 'on'}")
             want(set(neighbour.tags) == {vid}, f"tags on the wire: {set(neighbour.tags)}")
         vm.run(f"ip link del eth0.{vid}; ip link set eth0 promisc off; ethtool -K eth0 rxvlan on", 60)
-        carrier()
+        harness.carrier(vm)
 
 
 def snmp(protocol, name):
@@ -126,7 +121,7 @@ def a_flipped_checksum_is_dropped_with_the_offload_on_and_off():
     good = {"Udp": (frames.udp(9), "NoPorts"), "Tcp": (frames.tcp_syn(9), "OutRsts")}
     for offload in ("on", "off"):
         vm.run(f"ethtool -K eth0 rx {offload}", 60)
-        carrier()
+        harness.carrier(vm)
         seen = nic_counters()
         for protocol, make in (("Udp", frames.udp), ("Tcp", frames.tcp_syn)):
             packet, answered = good[protocol]
@@ -146,7 +141,7 @@ def a_flipped_checksum_is_dropped_with_the_offload_on_and_off():
         else:
             want(verdicts == {"rx_csum_offload_good": 0, "rx_csum_offload_errors": 0}, str(verdicts))
     vm.run("ethtool -K eth0 rx on", 60)
-    carrier()
+    harness.carrier(vm)
 
 
 def large_frames_pass_at_their_mtu():
@@ -155,7 +150,7 @@ def large_frames_pass_at_their_mtu():
     for mtu in (9000, 16110):
         subprocess.run(["ip", "link", "set", frames.tap(), "mtu", str(mtu)], check=True)
         vm.run(f"ip link set eth0 mtu {mtu}", 60)
-        carrier()
+        harness.carrier(vm)
         # 20 bytes of IP and 8 of ICMP: the largest frame and its neighbours.
         for size in (mtu - 28, mtu - 29, mtu - 60, 4000, 2040, 100):
             vm.run(f"ping -c 2 -i 0.05 -W 5 -s {size} 10.0.2.2", 60)
@@ -165,7 +160,7 @@ def large_frames_pass_at_their_mtu():
     want(refused["status"] != 0, "an MTU of 16111 was taken")
     vm.run("ip link set eth0 mtu 1500", 60)
     subprocess.run(["ip", "link", "set", frames.tap(), "mtu", "1500"], check=True)
-    carrier()
+    harness.carrier(vm)
     frames.want(vm, frames.frame(GUEST_MAC, b"x" * 1500), True, "1514 bytes at MTU 1500")
 
 
