@@ -7,6 +7,7 @@ pub mod chipset;
 pub mod cli;
 pub mod cpu;
 pub mod event;
+pub mod fault;
 pub mod irq;
 pub mod machine;
 pub mod memory;

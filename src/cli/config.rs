@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::fault_plan::{FaultPlan, FrameFaultOptions};
 use super::socket_options::{DgramOptions, L2tpv3Options, PasstOptions, SocketOptions, StreamOptions};
 use super::user_net::UserOptions;
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub netdevs: Vec<Netdev>,
     /// `-object filter-...`, in the order given; ids are unique and `netdev` is in [`Config::netdevs`].
     pub filters: Vec<FilterOptions>,
+    /// `-fault`, in the order given; ids are unique, also among the filters, and the netdevs exist.
+    pub faults: Vec<FaultPlan>,
     /// `-device`, in the order given; ids and explicit PCI addresses are unique.
     pub devices: Vec<Device>,
     /// `-accel`: the accelerators to try, in this order; empty if the user left the choice to `machine`.
@@ -422,6 +425,8 @@ pub enum FilterKind {
     },
     /// `filter-replay`.
     Replay(ReplayOptions),
+    /// `-fault` of frames.
+    Fault(FrameFaultOptions),
 }
 
 impl FilterKind {
@@ -431,6 +436,7 @@ impl FilterKind {
             FilterKind::Dump(_) => "filter-dump",
             FilterKind::Buffer { .. } => "filter-buffer",
             FilterKind::Replay(_) => "filter-replay",
+            FilterKind::Fault(_) => "fault",
         }
     }
 }

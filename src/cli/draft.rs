@@ -11,6 +11,7 @@ use super::config::{
     MonitorConfig, Netdev,
 };
 use super::error::Context;
+use super::fault_plan::FaultPlan;
 use super::net::Net;
 
 /// A value, and how the option that brought it was typed.
@@ -30,6 +31,7 @@ pub(super) struct Draft {
     pub(super) smp: u32,
     pub(super) netdevs: Vec<Given<Netdev>>,
     pub(super) filters: Vec<Given<FilterOptions>>,
+    pub(super) faults: Vec<Given<FaultPlan>>,
     pub(super) devices: Vec<Given<Device>>,
     /// `-net` and `-nic`, to become netdevs and devices.
     pub(super) nets: Vec<Given<Net>>,
@@ -80,6 +82,7 @@ impl Default for Draft {
             smp: 1,
             netdevs: Vec::new(),
             filters: Vec::new(),
+            faults: Vec::new(),
             devices: Vec::new(),
             nets: Vec::new(),
             says_network: false,

@@ -9,8 +9,8 @@ use super::keyval::Key;
 use super::machine::{self, CPU_MODELS, TYPES};
 use super::net;
 use super::netdev::{BACKENDS, Backend};
-use super::object;
 use super::options::{Group, OPTIONS, Spec};
+use super::{fault, object};
 
 /// `-version`.
 pub(super) fn version() -> String {
@@ -164,6 +164,18 @@ pub(super) fn objects() -> String {
 /// `-object TYPE,help`.
 pub(super) fn object_keys(known: &object::Type) -> String {
     format!("{} options:\n{}", known.name, keys(object::COMMON.iter().chain(known.schema.keys)))
+}
+
+/// `-fault help`.
+pub(super) fn faults() -> String {
+    let rows: Vec<(String, &str)> =
+        fault::KINDS.iter().map(|known| (known.name.to_owned(), known.text)).collect();
+    format!("Faults:\n{}", columns(&rows))
+}
+
+/// `-fault KIND,help`.
+pub(super) fn fault_keys(known: &fault::Type) -> String {
+    format!("-fault {} options:\n{}", known.name, keys(known.common.iter().chain(known.schema.keys)))
 }
 
 /// The keys in QEMU's form, sorted: `name=<type> - text (default: value)`.

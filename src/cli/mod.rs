@@ -14,6 +14,8 @@ mod config;
 mod device;
 mod draft;
 mod error;
+mod fault;
+mod fault_plan;
 mod forward_rule;
 mod help;
 mod keyval;
@@ -40,6 +42,7 @@ pub use config::{
     PciAddress, ReplayOptions, ReplaySpeed, ScriptChoice, TapOptions,
 };
 pub use error::CliError;
+pub use fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
 pub use forward_rule::{host_forward, listen_at};
 pub use socket_options::{
     Cookies, CounterChoice, DgramOptions, InetAddress, L2tpv3Options, PasstOptions, SocketAddress,
@@ -71,6 +74,20 @@ pub fn parse_filter(text: &str) -> Result<FilterOptions, CliError> {
     match object::parse(&context, text)? {
         object::Request::Add(filter) => Ok(filter),
         _ => Err(context.error(Wrong::new("help is not given here", "minivmm -object help lists filters"))),
+    }
+}
+
+/// Reads the value of a `-fault` that comes while the machine runs (`fault_add`), in either of its forms. `number`
+/// makes up the id of a plan that has none.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse_fault(text: &str, number: usize) -> Result<FaultPlan, CliError> {
+    let context = Context::new("fault_add");
+    match fault::parse(&context, text, number)? {
+        fault::Request::Add(plan) => Ok(plan),
+        _ => Err(context.error(Wrong::new("help is not given here", "minivmm -fault help lists faults"))),
     }
 }
 

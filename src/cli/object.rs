@@ -186,7 +186,8 @@ fn unknown_type(name: &str) -> Wrong {
     )
 }
 
-fn queue(text: &str) -> Result<FilterQueue, Wrong> {
+/// `queue=`.
+pub(super) fn queue(text: &str) -> Result<FilterQueue, Wrong> {
     values::one_of(text, &[("all", FilterQueue::All), ("rx", FilterQueue::Rx), ("tx", FilterQueue::Tx)])
 }
 

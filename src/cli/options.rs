@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::config::{AccelChoice, Chardev, Command, Device, MAX_SERIALS, MonitorConfig};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
-use super::{absent, chardev, check, device, help, machine, net, netdev, object, values};
+use super::{absent, chardev, check, device, fault, help, machine, net, netdev, object, values};
 
 /// An option that exists.
 pub(super) struct Spec {
@@ -128,6 +128,13 @@ pub(super) static OPTIONS: &[Spec] = &[
         Group::Network,
         "the old form: a NIC or a backend on a hub; -net help, -net TYPE,help",
         Apply::Text(add_net),
+    ),
+    option(
+        "fault",
+        "KIND,netdev=ID[,key=value...]",
+        Group::Network,
+        "let something go wrong, repeatably; -fault help, -fault KIND,help",
+        Apply::Text(add_fault),
     ),
     option(
         "object",
@@ -372,6 +379,15 @@ fn add_short_form(
         }
     }
     draft.says_network = true;
+    Ok(None)
+}
+
+fn add_fault(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    match fault::parse(context, text, draft.faults.len())? {
+        fault::Request::ListTypes => return Ok(Some(Command::Print(help::faults()))),
+        fault::Request::ListKeys(known) => return Ok(Some(Command::Print(help::fault_keys(known)))),
+        fault::Request::Add(plan) => draft.faults.push(Given::new(context, plan)),
+    }
     Ok(None)
 }
 

@@ -149,6 +149,27 @@ impl Commands {
         Ok(self.network.remove_filter(id)?)
     }
 
+    /// `fault_add`; `text` is the value of a `-fault`. Answers the plan's id.
+    ///
+    /// # Errors
+    /// The command line's, and those of [`Network::add_fault`].
+    pub fn fault_add(&self, text: &str) -> Answer<String> {
+        let taken = self.network.faults();
+        let number = (0..).find(|n| !taken.iter().any(|fault| fault.id == format!("fault{n}"))).unwrap_or(0);
+        let plan =
+            cli::parse_fault(text, number).map_err(|error| CommandError::Generic(error.to_string()))?;
+        self.network.add_fault(&plan)?;
+        Ok(plan.id().to_owned())
+    }
+
+    /// `fault_del`.
+    ///
+    /// # Errors
+    /// When there is no such fault.
+    pub fn fault_del(&self, id: &str) -> Answer<()> {
+        Ok(self.network.remove_fault(id)?)
+    }
+
     /// `qom-get` of a filter's `status`, the one property that can be asked for and changed.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::line_editor::LineEditor;
 use super::session::Protocol;
 use super::{PciInfo, RunState};
 use crate::cli::did_you_mean;
-use crate::netdev::{DirectionStats, EndSnapshot, Snapshot};
+use crate::netdev::{DirectionStats, EndSnapshot, FaultSnapshot, Snapshot};
 
 const PROMPT: &str = "(minivmm) ";
 
@@ -40,6 +40,16 @@ const fn row(
 static COMMANDS: &[Row] = &[
     row(&["announce_self"], "[nic...]", "send the NICs' addresses to their networks (RARP)", announce_self),
     row(&["cont", "c"], "", "go on after stop or -S", |c, _| done(c.cont())),
+    row(
+        &["fault_add"],
+        "kind,netdev=ID[,key=value...]",
+        "let something go wrong, as -fault does",
+        |c, rest| {
+            let id = c.fault_add(required(rest, "fault_add drop,netdev=n0,rate=1%")?)?;
+            Ok(format!("{id}\n"))
+        },
+    ),
+    row(&["fault_del"], "id", "end a fault", |c, rest| done(c.fault_del(required(rest, "fault_del id")?))),
     row(&["help", "?"], "[command]", "this list, or one line of it", |_, word| help(COMMANDS, "", word)),
     row(
         &["hostfwd_add"],
@@ -85,6 +95,7 @@ static COMMANDS: &[Row] = &[
 
 static INFO: &[Row] = &[
     row(&["cpus"], "", "the CPUs and their threads", |c, _| Ok(cpus(c))),
+    row(&["faults"], "", "what goes wrong by request, and how often it did", |c, _| Ok(faults(c))),
     row(&["kvm"], "", "what runs the guest", |c, _| Ok(format!("accelerator: {}\n", c.machine.accel()))),
     row(&["netdev"], "", "what passed each backend", |c, _| Ok(netdev(c))),
     row(&["network"], "", "NICs, backends and who is joined with whom", |c, _| Ok(network(c))),
@@ -293,6 +304,11 @@ fn netdev(commands: &Commands) -> String {
         }
     }
     text
+}
+
+fn faults(commands: &Commands) -> String {
+    let line = |fault: FaultSnapshot| format!("{}: netdev {}: {}\n", fault.id, fault.netdev, fault.text);
+    commands.network.faults().into_iter().map(line).collect()
 }
 
 fn direction(stats: &DirectionStats) -> String {

@@ -10,7 +10,7 @@ use super::commands::{Announcement, CommandError, Commands};
 use super::qmp;
 use super::{PciInfo, RunState, RxFilterInfo};
 use crate::cli::did_you_mean;
-use crate::netdev::{DirectionStats, EndSnapshot};
+use crate::netdev::{DirectionStats, EndSnapshot, FaultSnapshot};
 
 type Arguments = Map<String, Value>;
 
@@ -121,6 +121,16 @@ static COMMANDS: &[Row] = &[
         run: |c, a| done(c.object_add(&Value::from(a.clone()).to_string())),
     },
     row("object-del", &[must("id", Kind::Str)], |c, a| done(c.object_del(text(a, "id")))),
+    Row {
+        name: "fault-add",
+        args: None,
+        run: |c, a| Ok(json!({"id": c.fault_add(&Value::from(a.clone()).to_string())?})),
+    },
+    row("fault-del", &[must("id", Kind::Str)], |c, a| done(c.fault_del(text(a, "id")))),
+    row("query-faults", &[], |c, _| {
+        let fault = |f: FaultSnapshot| json!({"id": f.id, "netdev": f.netdev, "text": f.text});
+        Ok(c.network.faults().into_iter().map(fault).collect())
+    }),
     row("qom-get", &[must("path", Kind::Str), must("property", Kind::Str)], |c, a| {
         let on = c.filter_status(text(a, "path"), text(a, "property"))?;
         Ok(if on { "on" } else { "off" }.into())

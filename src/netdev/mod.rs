@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use counters::{DirectionCounters, DirectionStats, PortCounters, PortStats};
 pub use hub::{HubError, HubPort};
-pub use network::{EndSnapshot, Network, NetworkError, NicEnd, Snapshot};
+pub use network::{EndSnapshot, FaultSnapshot, Network, NetworkError, NicEnd, Snapshot};
 pub use socket::{Dgram, SocketError, Stream};
 pub use tap::{Tap, TapError};
 pub use user::{User, UserError, UserInfo};

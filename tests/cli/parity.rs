@@ -48,6 +48,7 @@ fn the_bare_line_has_the_defaults() {
             netdevs: vec![Netdev { id: "#net0".into(), kind: NetdevKind::User(Box::default()) }],
             devices: vec![Device::E1000(default_nic)],
             filters: vec![],
+            faults: vec![],
             accel: vec![],
             cpu: CpuModel::Host,
             nographic: false,

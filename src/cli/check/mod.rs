@@ -28,6 +28,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     unique_ids(&draft.devices, "device", Device::id)?;
     network::check(&draft)?;
     filters(&draft)?;
+    faults(&draft)?;
     distinct_slots(&draft.devices)?;
     distinct_ports(&draft.devices)?;
     distinct_eeproms(&draft.devices)?;
@@ -47,6 +48,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         smp: draft.smp,
         netdevs: draft.netdevs.into_iter().map(|given| given.value).collect(),
         filters: draft.filters.into_iter().map(|given| given.value).collect(),
+        faults: draft.faults.into_iter().map(|given| given.value).collect(),
         devices: draft.devices.into_iter().map(|given| given.value).collect(),
         accel: draft.accel,
         cpu: draft.cpu,
@@ -69,11 +71,7 @@ fn filters(draft: &Draft) -> Result<(), CliError> {
     unique_ids(&draft.filters, "object", |filter| Some(&filter.id))?;
     for (n, given) in draft.filters.iter().enumerate() {
         let filter = &given.value;
-        if !draft.netdevs.iter().any(|netdev| netdev.value.id == filter.netdev) {
-            let ids = draft.netdevs.iter().map(|netdev| netdev.value.id.as_str());
-            let advice = did_you_mean(&filter.netdev, ids, "name the id of a -netdev");
-            return Err(error(given, format!("there is no netdev {}", quoted(&filter.netdev)), advice));
-        }
+        netdev_exists(draft, given, &filter.netdev)?;
         if let FilterPlace::Before(other) | FilterPlace::Behind(other) = &filter.place {
             let mut earlier = draft.filters[..n].iter().map(|given| &given.value);
             if !earlier.any(|before| before.id == *other && before.netdev == filter.netdev) {
@@ -83,6 +81,29 @@ fn filters(draft: &Draft) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Every fault has a cable to strike, and a name of its own.
+fn faults(draft: &Draft) -> Result<(), CliError> {
+    unique_ids(&draft.faults, "fault", |plan| Some(plan.id()))?;
+    for given in &draft.faults {
+        netdev_exists(draft, given, given.value.netdev())?;
+        let id = given.value.id();
+        if let Some(filter) = draft.filters.iter().find(|filter| filter.value.id == id) {
+            let problem = format!("the id {} is that of '{}'", quoted(id), filter.echo);
+            return Err(error(given, problem, "choose another id="));
+        }
+    }
+    Ok(())
+}
+
+fn netdev_exists<T>(draft: &Draft, given: &Given<T>, wanted: &str) -> Result<(), CliError> {
+    let mut ids = draft.netdevs.iter().map(|netdev| netdev.value.id.as_str());
+    if ids.clone().any(|id| id == wanted) {
+        return Ok(());
+    }
+    let advice = did_you_mean(wanted, &mut ids, "name the id of a -netdev");
+    Err(error(given, format!("there is no netdev {}", quoted(wanted)), advice))
 }
 
 fn is_stdio(monitor: &MonitorConfig) -> bool {

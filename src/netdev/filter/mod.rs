@@ -1,4 +1,4 @@
-//! Filters: what sits in the cable of a netdev and sees, keeps or adds frames (`-object filter-...`).
+//! Filters: what sits in the cable of a netdev and sees, keeps or adds frames (`-object filter-...`, `-fault`).
 //!
 //! `machine` and the monitor open one with [`open`] and put it into a cable by
 //! [`Network::insert_filter`](crate::netdev::Network::insert_filter). A filter is two ports back to back
@@ -7,6 +7,9 @@
 mod buffer;
 pub mod capture;
 mod dump;
+mod fault;
+#[cfg(test)]
+mod fault_tests;
 mod held;
 mod node;
 mod replay;
@@ -19,6 +22,7 @@ use std::sync::{Arc, Weak};
 use self::buffer::Buffer;
 use self::capture::{CaptureError, Reader, Writer};
 use self::dump::Dump;
+use self::fault::Fault;
 use self::node::{Behaviour, Node, Way};
 use self::replay::Replay;
 use super::Surroundings;
@@ -79,6 +83,10 @@ pub fn open(options: &FilterOptions, around: &Surroundings) -> Result<Arc<dyn Fi
         FilterKind::Buffer { interval } => {
             let (interval, timer) = (*interval, timer()?);
             Box::new(move |node| Box::new(Buffer::new(interval, timer, node)))
+        }
+        FilterKind::Fault(fault) => {
+            let (fault, timer) = (fault.clone(), timer()?);
+            Box::new(move |node| Box::new(Fault::new(fault, timer, node)))
         }
         FilterKind::Replay(replay) => {
             let reader = Reader::open(&replay.file).map_err(|error| file_error(&replay.file, error))?;

@@ -37,6 +37,11 @@ pub(super) trait Behaviour: Debug + Send + Sync {
         false
     }
 
+    /// Whether it is a fault: it then acts on finished frames, and senders leave nothing to offloads while it is on.
+    fn is_fault(&self) -> bool {
+        false
+    }
+
     /// The receiver of this direction has room again.
     fn room(&self, _node: &Node, _way: Way) {}
 
@@ -166,6 +171,10 @@ impl Filter for Node {
         self.is_on()
     }
 
+    fn is_fault(&self) -> bool {
+        self.behaviour.is_fault()
+    }
+
     fn switch(&self, on: bool) {
         if self.on.swap(on, Ordering::SeqCst) != on {
             self.behaviour.switched(self, on);
@@ -182,7 +191,11 @@ impl FramePort for Face {
     }
 
     fn accepts(&self) -> Offloads {
-        self.node.upgrade().map(|node| node.onward(self.way).0.accepts()).unwrap_or_default()
+        let Some(node) = self.node.upgrade() else { return Offloads::default() };
+        if node.chooses(self.way) && node.is_on() && node.behaviour.is_fault() {
+            return Offloads::default();
+        }
+        node.onward(self.way).0.accepts()
     }
 
     /// The peer of this face has room: frames that enter at the other face may go on.

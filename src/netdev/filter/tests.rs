@@ -13,8 +13,8 @@ use crate::netport::{
 };
 
 #[derive(Debug, Default)]
-struct Port {
-    slot: PeerSlot,
+pub(super) struct Port {
+    pub(super) slot: PeerSlot,
     frames: Mutex<Vec<Vec<u8>>>,
     /// What `deliver` answers, then `Taken`.
     answers: Mutex<VecDeque<Delivery>>,
@@ -47,20 +47,20 @@ impl FramePort for Port {
 }
 
 impl Port {
-    fn answer(&self, answers: impl IntoIterator<Item = Delivery>) {
+    pub(super) fn answer(&self, answers: impl IntoIterator<Item = Delivery>) {
         self.answers.lock().unwrap().extend(answers);
     }
-    fn frames(&self) -> Vec<Vec<u8>> {
+    pub(super) fn frames(&self) -> Vec<Vec<u8>> {
         self.frames.lock().unwrap().clone()
     }
-    fn ready(&self) -> usize {
+    pub(super) fn ready(&self) -> usize {
         *self.ready.lock().unwrap()
     }
-    fn send(&self, frame: &[u8]) -> Delivery {
+    pub(super) fn send(&self, frame: &[u8]) -> Delivery {
         self.slot.send(&Frame::whole(frame))
     }
     /// Waits until this many frames have come.
-    fn wait(&self, count: usize) -> Vec<Vec<u8>> {
+    pub(super) fn wait(&self, count: usize) -> Vec<Vec<u8>> {
         let end = Instant::now() + Duration::from_secs(10);
         while self.frames().len() < count && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
@@ -69,17 +69,17 @@ impl Port {
     }
 }
 
-struct Bench {
-    filter: Arc<dyn Filter>,
-    netdev: Arc<Port>,
-    guest: Arc<Port>,
+pub(super) struct Bench {
+    pub(super) filter: Arc<dyn Filter>,
+    pub(super) netdev: Arc<Port>,
+    pub(super) guest: Arc<Port>,
     said: Arc<Mutex<Vec<String>>>,
     folder: tempfile::TempDir,
     _event_loop: EventLoop,
 }
 
 /// A filter in a cable; `kind` gets a folder for files.
-fn bench(queue: FilterQueue, on: bool, kind: impl FnOnce(&Path) -> FilterKind) -> Bench {
+pub(super) fn bench(queue: FilterQueue, on: bool, kind: impl FnOnce(&Path) -> FilterKind) -> Bench {
     let (event_loop, events) = EventLoop::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let said: Arc<Mutex<Vec<String>>> = Arc::default();

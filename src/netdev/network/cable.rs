@@ -22,6 +22,11 @@ pub trait Filter: Debug + Send + Sync {
     /// Whether it acts on frames (`status=`); off, it lets everything pass.
     fn is_on(&self) -> bool;
 
+    /// Whether it is there because something is to go wrong (`-fault`).
+    fn is_fault(&self) -> bool {
+        false
+    }
+
     /// Switches it on or off. What it holds goes on its way.
     fn switch(&self, on: bool);
 

@@ -9,6 +9,7 @@
 
 mod cable;
 mod ends;
+mod faults;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use cable::Filter;
+pub use faults::FaultSnapshot;
 pub use snapshot::{EndSnapshot, Snapshot};
 
 use super::filter::{self, FilterError};
@@ -23,9 +25,11 @@ use super::hub::Hubs;
 use super::{Backend, NetdevError, Surroundings, open};
 pub use crate::cli::FilterPlace as Place;
 use crate::cli::{FilterOptions, Netdev, NetdevKind};
+use crate::event::EventError;
 use crate::netport::FramePort;
 use cable::Side;
 use ends::{End, What, check_free, check_hubs, free_name, peer_of, position};
+use faults::Flap;
 
 /// Why the network could not be changed. Names stand as the user knows them.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,12 @@ pub enum NetworkError {
     /// No filter has this id.
     #[error("there is no filter '{0}'")]
     NoFilter(String),
+    /// No fault has this id.
+    #[error("there is no fault '{0}'")]
+    NoFault(String),
+    /// The host gives no timer.
+    #[error(transparent)]
+    Event(#[from] EventError),
     /// The name is another's.
     #[error("the id '{0}' is taken")]
     Taken(String),
@@ -89,13 +99,15 @@ struct Shared {
     hubs: Hubs,
     changing: Mutex<()>,
     ends: Mutex<Vec<End>>,
+    flaps: Mutex<Vec<Arc<Flap>>>,
 }
 
 impl Network {
     /// A network without ends; backends are opened in these surroundings.
     pub fn new(around: Surroundings) -> Self {
-        let (hubs, changing, ends) = (Hubs::default(), Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { around, hubs, changing, ends }))
+        let (hubs, changing) = (Hubs::default(), Mutex::default());
+        let (ends, flaps) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { around, hubs, changing, ends, flaps }))
     }
 
     /// Opens a backend; a hub's port with `netdev=` is joined with that one at once.

@@ -1,9 +1,10 @@
 //! Who is joined with whom, on ports that only record.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cli::HubPortOptions;
+use crate::cli::{FaultPlan, HubPortOptions, LinkFlap};
 use crate::event::EventLoop;
 use crate::netdev::{Notices, PortCounters};
 use crate::netport::{Delivery, DropReason, Frame, Offloads, PeerSlot};
@@ -330,4 +331,39 @@ fn hub_ports_join_backends_nics_and_other_hubs() {
     b.network.remove_netdev("y").unwrap();
     assert_eq!((nic.send(1), n1.seen()), (Delivery::Taken, 1), "hub 2 is still joined, hub 1 is not");
     assert_eq!(b.network.snapshot().hubs.len(), 3);
+}
+
+#[test]
+fn a_link_flaps_as_often_as_it_is_to_and_ends_with_the_cable_in() {
+    let b = bench();
+    b.backend("n0");
+    let (_, nic) = b.nic(None, Some("n0"));
+    let plan = |id: &str, netdev: &str, count| {
+        let (down, period) = (Duration::from_millis(5), Duration::from_millis(10));
+        FaultPlan::Link(LinkFlap { id: id.into(), netdev: netdev.into(), down, period, count })
+    };
+    let says = |result: Result<(), NetworkError>| result.unwrap_err().to_string();
+    assert_eq!(says(b.network.add_fault(&plan("f", "x", 1))), "there is no netdev 'x'");
+    b.network.add_fault(&plan("two", "n0", 2)).unwrap();
+    assert_eq!(says(b.network.add_fault(&plan("two", "n0", 1))), "the id 'two' is taken");
+    let end = Instant::now() + Duration::from_secs(20);
+    while nic.links().len() < 5 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(40));
+    assert_eq!(nic.links(), [true, false, true, false, true], "twice, not more often");
+    assert_eq!(b.network.faults()[0].text, "type=fault,kind=link-flap,link=on,hit=2");
+    b.network.remove_fault("two").unwrap();
+    assert_eq!(says(b.network.remove_fault("two")), "there is no fault 'two'");
+    b.network.add_fault(&plan("more", "n0", u64::MAX)).unwrap();
+    while nic.links().len() < 6 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    b.network.remove_fault("more").unwrap();
+    assert!(b.network.faults().is_empty());
+    let after = nic.links();
+    std::thread::sleep(Duration::from_millis(40));
+    assert_eq!(nic.links(), after, "a fault that has been ended does nothing");
+    assert_eq!(after.last(), Some(&true));
+    assert!(b.end("n0", "test").link_up);
 }

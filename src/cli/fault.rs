@@ -1,0 +1,231 @@
+//! `-fault`: what is to go wrong, where and when.
+//!
+//! Called by `options` and for the monitor's `fault_add`. A kind is a row of [`KINDS`]. Pure. Whether the netdev
+//! exists is looked at later, in `check`.
+
+use std::time::Duration;
+
+use super::config::{FilterKind, FilterOptions, FilterPlace, FilterQueue};
+use super::error::{CliError, Context, Wrong, quoted};
+use super::fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
+use super::keyval::{self, Fields, Key, Kind, Schema};
+use super::netdev::pairs;
+use super::object::queue;
+use super::suggest::did_you_mean;
+use super::values;
+use crate::fault::{ALWAYS, Schedule};
+
+/// A kind of fault.
+#[derive(Debug)]
+pub(super) struct Type {
+    pub(super) name: &'static str,
+    pub(super) text: &'static str,
+    pub(super) schema: Schema,
+    /// Keys that it shares with others.
+    pub(super) common: &'static [Key],
+    build: fn(&Fields<'_>, id: String) -> Result<FaultPlan, CliError>,
+}
+
+/// What `-fault` asked for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Add(FaultPlan),
+    ListTypes,
+    ListKeys(&'static Type),
+}
+
+const fn kind(
+    name: &'static str,
+    text: &'static str,
+    (what, help): (&'static str, &'static str),
+    (keys, common): (&'static [Key], &'static [Key]),
+    build: fn(&Fields<'_>, String) -> Result<FaultPlan, CliError>,
+) -> Type {
+    Type { name, text, schema: Schema { what, keys, absent: &[], help }, common, build }
+}
+
+pub(super) static KINDS: &[Type] = &[
+    kind(
+        "corrupt",
+        "one bit of a frame is flipped",
+        ("-fault corrupt", "-fault corrupt,help"),
+        (CORRUPT_KEYS, FRAME_KEYS),
+        corrupt,
+    ),
+    kind("delay", "frames come late", ("-fault delay", "-fault delay,help"), (DELAY_KEYS, FRAME_KEYS), delay),
+    kind("drop", "frames are lost", ("-fault drop", "-fault drop,help"), (&[], FRAME_KEYS), |fields, id| {
+        frames(fields, id, FrameFault::Drop)
+    }),
+    kind(
+        "duplicate",
+        "frames come more than once",
+        ("-fault duplicate", "-fault duplicate,help"),
+        (DUPLICATE_KEYS, FRAME_KEYS),
+        duplicate,
+    ),
+    kind(
+        "link-flap",
+        "the cable comes out and goes in again",
+        ("-fault link-flap", "-fault link-flap,help"),
+        (LINK_KEYS, COMMON_KEYS),
+        link_flap,
+    ),
+    kind(
+        "reorder",
+        "later frames overtake a frame",
+        ("-fault reorder", "-fault reorder,help"),
+        (REORDER_KEYS, FRAME_KEYS),
+        reorder,
+    ),
+];
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Key {
+    Key { name, kind, default, text }
+}
+
+const ID: Key = key("id", Kind::Str, "", "name of the plan (default: fault0 and so on)");
+const NETDEV: Key = key("netdev", Kind::Str, "", "id of the netdev whose cable it is (required)");
+const COMMON_KEYS: &[Key] = &[ID, NETDEV];
+const FRAME_KEYS: &[Key] = &[
+    ID,
+    NETDEV,
+    key("queue", Kind::Str, "all", "rx: what the netdev gets from the guest; tx: what it sends to the guest"),
+    key("match", Kind::Str, "", "HEX or HEX@OFFSET: only frames with these bytes there"),
+    key("skip", Kind::Uint64, "0", "frames let alone at first"),
+    key("every", Kind::Uint64, "1", "then each how-many-th may be hit"),
+    key("rate", Kind::Str, "100%", "the chance of those, in percent"),
+    key("count", Kind::Uint64, "", "frames that are hit at most"),
+    key("seed", Kind::Uint64, "1", "of the chance: the same seed hits the same frames"),
+];
+const CORRUPT_KEYS: &[Key] = &[key("offset", Kind::Uint32, "", "the byte of the frame (default: any)")];
+const DELAY_KEYS: &[Key] = &[
+    key("time", Kind::Str, "", "how late, such as 20ms (required)"),
+    key("jitter", Kind::Str, "0", "up to this much more"),
+];
+const DUPLICATE_KEYS: &[Key] = &[key("copies", Kind::Uint32, "1", "how many more come")];
+const REORDER_KEYS: &[Key] =
+    &[key("distance", Kind::Uint32, "1", "how many overtake it; after 100 ms it goes on without")];
+const LINK_KEYS: &[Key] = &[
+    key("time", Kind::Str, "1s", "how long it is out"),
+    key("period", Kind::Str, "10s", "from one time to the next, the first included"),
+    key("count", Kind::Uint64, "", "how often (default: without end)"),
+];
+
+/// No frame is longer.
+const LONGEST: u64 = 1 << 17;
+
+/// Reads the value of one `-fault`; `number` makes up the id of a plan that has none.
+pub(super) fn parse(context: &Context, text: &str, number: usize) -> Result<Request, CliError> {
+    let mut pairs = pairs(text, "kind").map_err(|wrong| context.error(wrong))?;
+    let name = keyval::take(&mut pairs, "kind")
+        .and_then(|name| {
+            let how = "write -fault drop,netdev=ID,rate=1%";
+            name.ok_or_else(|| Wrong::new("the kind of the fault is missing", how))
+        })
+        .map_err(|wrong| context.error(wrong))?;
+    if keyval::is_help(&name) {
+        return Ok(Request::ListTypes);
+    }
+    let known = KINDS.iter().find(|known| known.name == name).ok_or_else(|| {
+        let hint =
+            did_you_mean(&name, KINDS.iter().map(|known| known.name), "-fault help lists what there is");
+        context.error(Wrong::new(format!("{} is not a fault", quoted(&name)), hint))
+    })?;
+    if keyval::asks_for_help(&pairs) {
+        return Ok(Request::ListKeys(known));
+    }
+    let fields = Fields::read_with(context, pairs, &known.schema, known.common)?;
+    let id = fields.get("id", values::identifier)?.unwrap_or_else(|| format!("fault{number}"));
+    Ok(Request::Add((known.build)(&fields, id)?))
+}
+
+fn netdev(fields: &Fields<'_>) -> Result<String, CliError> {
+    let netdev = fields.get("netdev", values::identifier)?;
+    netdev.ok_or_else(|| fields.error(Wrong::new("netdev= is missing", "name the -netdev whose cable it is")))
+}
+
+fn time(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, CliError> {
+    fields.get(key, |text| values::duration(text, Duration::from_secs(1)))
+}
+
+fn count(fields: &Fields<'_>) -> Result<u64, CliError> {
+    Ok(fields.get("count", |text| values::number(text, 1, u64::MAX))?.unwrap_or(u64::MAX))
+}
+
+fn frames(fields: &Fields<'_>, id: String, fault: FrameFault) -> Result<FaultPlan, CliError> {
+    let number = |key, least| fields.get(key, |text| values::number(text, least, u64::MAX));
+    let base = Schedule::default();
+    let schedule = Schedule {
+        skip: number("skip", 0)?.unwrap_or(base.skip),
+        every: number("every", 1)?.unwrap_or(base.every),
+        rate: fields.get("rate", percent)?.unwrap_or(base.rate),
+        count: count(fields)?,
+        seed: number("seed", 0)?.unwrap_or(base.seed),
+    };
+    let options = FrameFaultOptions { fault, schedule, pattern: fields.get("match", pattern)? };
+    Ok(FaultPlan::Frames(FilterOptions {
+        id,
+        netdev: netdev(fields)?,
+        queue: fields.get("queue", queue)?.unwrap_or(FilterQueue::All),
+        on: true,
+        place: FilterPlace::Tail,
+        kind: FilterKind::Fault(options),
+    }))
+}
+
+fn corrupt(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
+    let offset = fields.get("offset", |text| values::number(text, 0, LONGEST))?;
+    frames(fields, id, FrameFault::Corrupt { offset: offset.map(|n| n as usize) })
+}
+
+fn delay(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
+    let missing = || fields.error(Wrong::new("time= is missing", "add time=20ms"));
+    let time_of_all = time(fields, "time")?.ok_or_else(missing)?;
+    let jitter = time(fields, "jitter")?.unwrap_or_default();
+    frames(fields, id, FrameFault::Delay { time: time_of_all, jitter })
+}
+
+fn duplicate(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
+    let copies = fields.get("copies", |text| values::number(text, 1, 100))?.unwrap_or(1);
+    frames(fields, id, FrameFault::Duplicate { copies: copies as u32 })
+}
+
+fn reorder(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
+    let distance = fields.get("distance", |text| values::number(text, 1, 1000))?.unwrap_or(1);
+    frames(fields, id, FrameFault::Reorder { distance: distance as u32 })
+}
+
+fn link_flap(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
+    let down = time(fields, "time")?.unwrap_or(Duration::from_secs(1));
+    let period = time(fields, "period")?.unwrap_or(Duration::from_secs(10).max(down * 2));
+    if down.is_zero() || period <= down {
+        let how = "the cable must be in for a while, too: write time=1s,period=10s";
+        return Err(fields.error(Wrong::new("period= must be longer than time=, and neither zero", how)));
+    }
+    Ok(FaultPlan::Link(LinkFlap { id, netdev: netdev(fields)?, down, period, count: count(fields)? }))
+}
+
+/// `0.5%` or `0.5`, in millionths.
+fn percent(text: &str) -> Result<u32, Wrong> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
+    let number = number.ok().filter(|percent| (0.0..=100.0).contains(percent));
+    let wrong = || Wrong::new(format!("{} is not a rate", quoted(text)), "write 0% to 100%, as in 0.5%");
+    number.map(|percent| (percent / 100.0 * f64::from(ALWAYS)).round() as u32).ok_or_else(wrong)
+}
+
+/// `HEX` or `HEX@OFFSET`.
+fn pattern(text: &str) -> Result<FramePattern, Wrong> {
+    let (hex, offset) = text.split_once('@').unwrap_or((text, "0"));
+    let offset = values::number(offset, 0, LONGEST)? as usize;
+    let byte = |at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    match bytes {
+        Some(bytes) if !bytes.is_empty() && hex.chars().all(|c| c.is_ascii_hexdigit()) => {
+            Ok(FramePattern { offset, bytes })
+        }
+        _ => Err(Wrong::new(
+            format!("{} is no pattern", quoted(text)),
+            "write hexadecimal bytes and where they are, as in match=0806@12 (ARP)",
+        )),
+    }
+}
