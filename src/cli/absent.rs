@@ -78,7 +78,6 @@ pub(super) static ABSENT: &[Absent] = &[
     row("audiodev", NO_SOUND),
     row("soundhw", NO_SOUND),
     none_is_fine("parallel", "leave it out: there is no parallel port"),
-    row("chardev", "write the place into -serial, -monitor or -qmp"),
     row("debugcon", "use -serial"),
     row("global", "write the property into -device"),
     row("set", "write the property into -device"),

@@ -8,8 +8,11 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fault_plan::{FaultPlan, FrameFaultOptions};
-use super::socket_options::{DgramOptions, L2tpv3Options, PasstOptions, SocketOptions, StreamOptions};
+use super::fault_plan::FaultPlan;
+use super::filter_options::FilterOptions;
+use super::socket_options::{
+    DgramOptions, L2tpv3Options, PasstOptions, SocketChardev, SocketOptions, StreamOptions,
+};
 use super::user_net::UserOptions;
 
 /// What the user asked for.
@@ -38,7 +41,10 @@ pub struct Config {
     pub smp: u32,
     /// `-netdev`, in the order given; ids are unique.
     pub netdevs: Vec<Netdev>,
-    /// `-object filter-...`, in the order given; ids are unique and `netdev` is in [`Config::netdevs`].
+    /// `-chardev`, in the order given; ids are unique, and each is named by one filter at most.
+    pub chardevs: Vec<SocketChardev>,
+    /// `-object filter-...`, in the order given; ids are unique, `netdev` is in [`Config::netdevs`], and so are
+    /// `indev` and `outdev` unless they are in [`Config::chardevs`].
     pub filters: Vec<FilterOptions>,
     /// `-fault`, in the order given; ids are unique, also among the filters, and the netdevs exist.
     pub faults: Vec<FaultPlan>,
@@ -369,114 +375,4 @@ pub enum FwCfgSource {
     File(PathBuf),
     /// `string=`: these bytes, without a terminating zero.
     String(String),
-}
-
-/// `-object filter-...`: something in the cable of a netdev that sees, keeps or adds frames.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilterOptions {
-    /// `id=`.
-    pub id: String,
-    /// `netdev=`: on whose cable it sits.
-    pub netdev: String,
-    /// `queue=`.
-    pub queue: FilterQueue,
-    /// `status=`.
-    pub on: bool,
-    /// `position=` and `insert=`.
-    pub place: FilterPlace,
-    /// What it does.
-    pub kind: FilterKind,
-}
-
-/// `queue=`: which frames of the netdev a filter acts on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FilterQueue {
-    /// Both directions.
-    #[default]
-    All,
-    /// Those that the netdev receives: from the guest.
-    Rx,
-    /// Those that it sends: to the guest.
-    Tx,
-}
-
-/// Where a filter goes among those on the same netdev; the head is nearest to the netdev.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FilterPlace {
-    /// `position=head`.
-    Head,
-    /// `position=tail`.
-    Tail,
-    /// `position=id=ID,insert=before`: between that filter and the netdev.
-    Before(String),
-    /// `position=id=ID,insert=behind`.
-    Behind(String),
-}
-
-/// The kinds of filters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FilterKind {
-    /// `filter-dump`.
-    Dump(DumpOptions),
-    /// `filter-buffer`: frames wait and go together.
-    Buffer {
-        /// `interval=`: never zero.
-        interval: Duration,
-    },
-    /// `filter-replay`.
-    Replay(ReplayOptions),
-    /// `-fault` of frames.
-    Fault(FrameFaultOptions),
-}
-
-impl FilterKind {
-    /// As the user writes it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            FilterKind::Dump(_) => "filter-dump",
-            FilterKind::Buffer { .. } => "filter-buffer",
-            FilterKind::Replay(_) => "filter-replay",
-            FilterKind::Fault(_) => "fault",
-        }
-    }
-}
-
-/// `filter-dump`: frames into a capture file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DumpOptions {
-    /// `file=`: created or truncated.
-    pub file: PathBuf,
-    /// `maxlen=`: bytes kept of each frame.
-    pub max_len: u32,
-    /// `format=`.
-    pub format: CaptureFormat,
-}
-
-/// `format=` of a capture file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CaptureFormat {
-    /// Classic, microseconds.
-    #[default]
-    Pcap,
-    /// With nanoseconds and directions.
-    PcapNg,
-}
-
-/// `filter-replay`: frames out of a capture file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplayOptions {
-    /// `file=`: pcap or pcapng.
-    pub file: PathBuf,
-    /// `speed=`.
-    pub speed: ReplaySpeed,
-}
-
-/// `speed=` of a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ReplaySpeed {
-    /// With the pauses of the capture.
-    #[default]
-    Real,
-    /// As fast as the receiver takes them.
-    Max,
 }

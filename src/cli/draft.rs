@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{
-    AccelChoice, Chardev, CpuModel, DEFAULT_MEMORY, Device, FilterOptions, FwCfgFile, MachineConfig,
-    MonitorConfig, Netdev,
+    AccelChoice, Chardev, CpuModel, DEFAULT_MEMORY, Device, FwCfgFile, MachineConfig, MonitorConfig, Netdev,
 };
 use super::error::Context;
 use super::fault_plan::FaultPlan;
+use super::filter_options::FilterOptions;
 use super::net::Net;
+use super::socket_options::SocketChardev;
 
 /// A value, and how the option that brought it was typed.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(super) struct Draft {
     pub(super) memory: u64,
     pub(super) smp: u32,
     pub(super) netdevs: Vec<Given<Netdev>>,
+    pub(super) chardevs: Vec<Given<SocketChardev>>,
     pub(super) filters: Vec<Given<FilterOptions>>,
     pub(super) faults: Vec<Given<FaultPlan>>,
     pub(super) devices: Vec<Given<Device>>,
@@ -81,6 +83,7 @@ impl Default for Draft {
             memory: DEFAULT_MEMORY,
             smp: 1,
             netdevs: Vec::new(),
+            chardevs: Vec::new(),
             filters: Vec::new(),
             faults: Vec::new(),
             devices: Vec::new(),

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::config::{FilterKind, FilterOptions, FilterPlace, FilterQueue};
 use super::error::{CliError, Context, Wrong, quoted};
 use super::fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
+use super::filter_options::{FilterKind, FilterOptions, FilterPlace, FilterQueue};
 use super::keyval::{self, Fields, Key, Kind, Schema};
 use super::netdev::pairs;
 use super::object::queue;

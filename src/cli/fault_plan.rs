@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::config::FilterOptions;
+use super::filter_options::FilterOptions;
 use crate::fault::Schedule;
 
 /// One thing that is to go wrong.

@@ -10,6 +10,7 @@ use super::machine::{self, CPU_MODELS, TYPES};
 use super::net;
 use super::netdev::{BACKENDS, Backend};
 use super::options::{Group, OPTIONS, Spec};
+use super::socket_chardev;
 use super::{fault, object};
 
 /// `-version`.
@@ -176,6 +177,19 @@ pub(super) fn faults() -> String {
 /// `-fault KIND,help`.
 pub(super) fn fault_keys(known: &fault::Type) -> String {
     format!("-fault {} options:\n{}", known.name, keys(known.common.iter().chain(known.schema.keys)))
+}
+
+/// `-chardev help`.
+pub(super) fn chardevs() -> String {
+    format!(
+        "Available chardev backend types:\n{}",
+        columns(&[("socket".to_owned(), "frames over a TCP or Unix connection, for filters")])
+    )
+}
+
+/// `-chardev socket,help`.
+pub(super) fn chardev_keys() -> String {
+    format!("socket options:\n{}", keys(socket_chardev::SCHEMA.keys.iter()))
 }
 
 /// The keys in QEMU's form, sorted: `name=<type> - text (default: value)`.

@@ -16,6 +16,7 @@ mod draft;
 mod error;
 mod fault;
 mod fault_plan;
+mod filter_options;
 mod forward_rule;
 mod help;
 mod keyval;
@@ -25,6 +26,7 @@ mod netdev;
 mod nic;
 mod object;
 mod options;
+mod socket_chardev;
 mod socket_options;
 mod suggest;
 mod user_net;
@@ -35,18 +37,21 @@ use std::ffi::OsString;
 use error::{Context, Wrong};
 
 pub use config::{
-    AccelChoice, AddressChoice, BridgeHelper, CaptureFormat, Chardev, Command, Config, CpuModel,
-    DEFAULT_MEMORY, Device, DumpOptions, E1000Options, FilterKind, FilterOptions, FilterPlace, FilterQueue,
-    FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS, MAX_MEMORY,
-    MAX_SERIALS, MIN_MEMORY, MachineConfig, MonitorConfig, Netdev, NetdevKind, NicModel, NicOverflow,
-    PciAddress, ReplayOptions, ReplaySpeed, ScriptChoice, TapOptions,
+    AccelChoice, AddressChoice, BridgeHelper, Chardev, Command, Config, CpuModel, DEFAULT_MEMORY, Device,
+    E1000Options, FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS,
+    MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, MonitorConfig, Netdev, NetdevKind, NicModel,
+    NicOverflow, PciAddress, ScriptChoice, TapOptions,
 };
 pub use error::CliError;
 pub use fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
+pub use filter_options::{
+    CaptureFormat, DumpOptions, FilterKind, FilterOptions, FilterPlace, FilterQueue, ReplayOptions,
+    ReplaySpeed,
+};
 pub use forward_rule::{host_forward, listen_at};
 pub use socket_options::{
     Cookies, CounterChoice, DgramOptions, InetAddress, L2tpv3Options, PasstOptions, SocketAddress,
-    SocketOptions, StreamOptions, UnixAddress,
+    SocketChardev, SocketOptions, StreamOptions, UnixAddress,
 };
 pub use suggest::did_you_mean;
 pub use user_net::{ForwardTarget, GuestForward, HostForward, ListenAt, UserOptions};

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::config::{
+use super::error::{CliError, Context, Wrong, quoted};
+use super::filter_options::{
     CaptureFormat, DumpOptions, FilterKind, FilterOptions, FilterPlace, FilterQueue, ReplayOptions,
     ReplaySpeed,
 };
-use super::error::{CliError, Context, Wrong, quoted};
 use super::keyval::{self, Absent, Fields, Key, Kind, Schema};
 use super::netdev::pairs;
 use super::suggest::did_you_mean;
@@ -60,6 +60,28 @@ pub(super) static TYPES: &[Type] = &[
             help: "-object filter-dump,help",
         },
         build: dump,
+    },
+    Type {
+        name: "filter-mirror",
+        text: "copies frames to a chardev or another netdev",
+        schema: Schema {
+            what: "-object filter-mirror",
+            keys: MIRROR_KEYS,
+            absent: NO_HEADER,
+            help: "-object filter-mirror,help",
+        },
+        build: mirror,
+    },
+    Type {
+        name: "filter-redirector",
+        text: "sends frames to, and takes frames from, a chardev or another netdev",
+        schema: Schema {
+            what: "-object filter-redirector",
+            keys: REDIRECTOR_KEYS,
+            absent: NO_HEADER,
+            help: "-object filter-redirector,help",
+        },
+        build: redirector,
     },
     Type {
         name: "filter-replay",
@@ -125,15 +147,21 @@ const REPLAY_KEYS: &[Key] = &[
     },
 ];
 
+const OUTDEV: &str = "id of a -chardev socket or of a -netdev that nothing else uses";
+const MIRROR_KEYS: &[Key] = &[Key { name: "outdev", kind: Kind::Str, default: "", text: OUTDEV }];
+const REDIRECTOR_KEYS: &[Key] = &[
+    Key { name: "outdev", kind: Kind::Str, default: "", text: OUTDEV },
+    Key { name: "indev", kind: Kind::Str, default: "", text: "likewise, whose frames enter the cable" },
+];
+const NO_HEADER: &[Absent] = &[Absent {
+    name: "vnet_hdr_support",
+    accepts: Some("off"),
+    instead: "leave it out on both sides: frames are finished when they leave",
+}];
+
 const NO_COLO: &str = "leave it out (it serves fault-tolerant pairs of machines)";
 /// QEMU's objects that are not here.
 const ABSENT: &[Absent] = &[
-    Absent {
-        name: "filter-mirror",
-        accepts: None,
-        instead: "put the netdev on a hub (-netdev hubport) with another port for the copy, or use filter-dump",
-    },
-    Absent { name: "filter-redirector", accepts: None, instead: "join netdevs by -netdev hubport" },
     Absent { name: "filter-rewriter", accepts: None, instead: NO_COLO },
     Absent { name: "colo-compare", accepts: None, instead: NO_COLO },
     Absent { name: "memory-backend-ram", accepts: None, instead: "use -m" },
@@ -234,6 +262,26 @@ fn dump(fields: &Fields<'_>) -> Result<FilterKind, CliError> {
             .map_or(65536, |n| n.min(MOST_KEPT)) as u32,
         format: fields.get("format", |text| values::one_of(text, &formats))?.unwrap_or_default(),
     }))
+}
+
+fn mirror(fields: &Fields<'_>) -> Result<FilterKind, CliError> {
+    let outdev = fields.get("outdev", values::identifier)?;
+    let outdev = outdev.ok_or_else(|| {
+        fields.error(Wrong::new("outdev= is missing", "name a -chardev socket, or a -netdev of its own"))
+    })?;
+    Ok(FilterKind::Mirror { outdev })
+}
+
+fn redirector(fields: &Fields<'_>) -> Result<FilterKind, CliError> {
+    let (indev, outdev) =
+        (fields.get("indev", values::identifier)?, fields.get("outdev", values::identifier)?);
+    match (&indev, &outdev) {
+        (None, None) => Err(fields.error(Wrong::new("indev= and outdev= are missing", "add one, or both"))),
+        (Some(indev), Some(outdev)) if indev == outdev => {
+            Err(fields.error(Wrong::new("indev= and outdev= are the same", "give each its own")))
+        }
+        _ => Ok(FilterKind::Redirector { indev, outdev }),
+    }
 }
 
 fn replay(fields: &Fields<'_>) -> Result<FilterKind, CliError> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::config::{AccelChoice, Chardev, Command, Device, MAX_SERIALS, MonitorConfig};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
-use super::{absent, chardev, check, device, fault, help, machine, net, netdev, object, values};
+use super::{
+    absent, chardev, check, device, fault, help, machine, net, netdev, object, socket_chardev, values,
+};
 
 /// An option that exists.
 pub(super) struct Spec {
@@ -142,6 +144,13 @@ pub(super) static OPTIONS: &[Spec] = &[
         Group::Network,
         "add a filter to a netdev's cable; -object help, -object TYPE,help",
         Apply::Text(add_object),
+    ),
+    option(
+        "chardev",
+        "socket,id=ID[,KEY=VALUE]",
+        Group::Network,
+        "a connection for filter-mirror and filter-redirector; -chardev socket,help",
+        Apply::Text(add_chardev),
     ),
     option(
         "serial",
@@ -396,6 +405,15 @@ fn add_object(draft: &mut Draft, context: &Context, text: &str) -> Result<Option
         object::Request::ListTypes => return Ok(Some(Command::Print(help::objects()))),
         object::Request::ListKeys(known) => return Ok(Some(Command::Print(help::object_keys(known)))),
         object::Request::Add(filter) => draft.filters.push(Given::new(context, filter)),
+    }
+    Ok(None)
+}
+
+fn add_chardev(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    match socket_chardev::parse(context, text)? {
+        socket_chardev::Request::ListTypes => return Ok(Some(Command::Print(help::chardevs()))),
+        socket_chardev::Request::ListKeys => return Ok(Some(Command::Print(help::chardev_keys()))),
+        socket_chardev::Request::Add(chardev) => draft.chardevs.push(Given::new(context, chardev)),
     }
     Ok(None)
 }

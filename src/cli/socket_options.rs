@@ -1,4 +1,4 @@
-//! What `-netdev stream`, `dgram`, `socket`, `l2tpv3` and `passt` mean: the typed part of the configuration.
+//! What `-netdev stream`, `dgram`, `socket`, `l2tpv3` and `passt`, and `-chardev socket` mean: the typed part of the configuration.
 //!
 //! Made by `cli/netdev`, read by `netdev/socket`. Plain data, as `config`: host names are text that whoever opens
 //! the socket resolves.
@@ -58,6 +58,17 @@ pub struct StreamOptions {
     pub server: bool,
     /// `reconnect=` (seconds) or `reconnect-ms=`: a client tries again after this time. Never zero.
     pub reconnect: Option<Duration>,
+}
+
+/// `-chardev socket`: a connection in QEMU's format of frames, for the filters that name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketChardev {
+    /// `id=`.
+    pub id: String,
+    /// Where.
+    pub stream: StreamOptions,
+    /// `wait=`: a server is ready when the first client has come.
+    pub wait: bool,
 }
 
 /// `-netdev dgram`.

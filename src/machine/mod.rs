@@ -222,6 +222,7 @@ fn open_network(
     let netdevs = || config.netdevs.iter();
     netdevs().filter(|netdev| !names_another(netdev)).try_for_each(|netdev| network.add_netdev(netdev))?;
     netdevs().filter(names_another).try_for_each(|netdev| network.add_netdev(netdev))?;
+    config.chardevs.iter().try_for_each(|chardev| network.add_chardev(chardev))?;
     config.filters.iter().try_for_each(|filter| network.add_filter(filter))?;
     config.faults.iter().try_for_each(|plan| network.add_fault(plan))?;
     Ok(network)

@@ -259,7 +259,7 @@ fn pci(function: &PciInfo) -> String {
     text
 }
 
-/// As QEMU has it: hubs with what their ports are joined with, then a NIC with what it is joined with below, then what has no NIC.
+/// As QEMU has it: hubs with what their ports are joined with, then a NIC (or a filter's port) with what it is joined with below, then the rest.
 fn network(commands: &Commands) -> String {
     let Snapshot { ends, hubs } = commands.network.snapshot();
     let line = |end: &EndSnapshot| {
@@ -282,7 +282,7 @@ fn network(commands: &Commands) -> String {
     let on_hub = |end: &EndSnapshot| end.hub.is_some();
     let hub_s = |one: &EndSnapshot| on_hub(one) || one.peer.as_deref().and_then(end).is_some_and(on_hub);
     let (nics, others): (Vec<_>, Vec<_>) =
-        ends.iter().filter(|end| !hub_s(end)).partition(|end| end.kind == "nic");
+        ends.iter().filter(|end| !hub_s(end)).partition(|end| matches!(end.kind, "nic" | "filter"));
     for nic in &nics {
         text += &line(nic);
         let peer = nic.peer.as_deref().and_then(end);

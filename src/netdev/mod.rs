@@ -126,6 +126,14 @@ pub enum NetdevError {
         /// What was wrong.
         error: UserError,
     },
+    /// `-chardev socket`.
+    #[error("-chardev socket,id={id}: {error}")]
+    Chardev {
+        /// `id=`.
+        id: String,
+        /// What was wrong.
+        error: SocketError,
+    },
     /// `-netdev stream`, `dgram`, `socket`, `l2tpv3` and `passt`.
     #[error("-netdev {kind},id={id}: {error}")]
     Socket {

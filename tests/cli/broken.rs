@@ -75,6 +75,38 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-object filter-dump,id=f,netdev=n,file=x,position=first", &["'first' is no position"]),
     ("-object filter-dump,id=f,netdev=n,file=x,filter=1", &["-object filter-dump has no 'filter'"]),
     ("-object filter-buffer,id=f,netdev=n", &["interval= is missing"]),
+    ("-object filter-mirror,id=f,netdev=n", &["outdev= is missing; name a -chardev socket"]),
+    ("-object filter-redirector,id=f,netdev=n", &["indev= and outdev= are missing; add one, or both"]),
+    ("-object filter-redirector,id=f,netdev=n,indev=c,outdev=c", &["indev= and outdev= are the same"]),
+    (
+        "-netdev tap,id=n -object filter-mirror,id=f,netdev=n,outdev=c",
+        &["outdev: there is no chardev and no netdev 'c'; add -chardev socket,id=ID"],
+    ),
+    (
+        "-netdev tap,id=n -netdev hubport,id=p,hubid=0 -object filter-mirror,id=f,netdev=n,outdev=p",
+        &["outdev: 'p' is a port of a hub, by which frames may come back for ever"],
+    ),
+    (
+        "-netdev tap,id=n -object filter-mirror,id=f,netdev=n,outdev=n",
+        &["outdev: a filter-mirror or filter-redirector sits on 'n'"],
+    ),
+    (
+        "-netdev tap,id=n -netdev user,id=o -device e1000,netdev=o -object filter-mirror,id=f,netdev=n,outdev=o",
+        &["the netdev 'o' is used by '-device e1000,netdev=o'"],
+    ),
+    (
+        "-netdev tap,id=n -chardev socket,id=c,path=s -object filter-mirror,id=f,netdev=n,outdev=c \
+         -object filter-mirror,id=g,netdev=n,outdev=c",
+        &["outdev: the chardev 'c' is used by '-object filter-mirror,id=f,netdev=n,outdev=c'"],
+    ),
+    ("-chardev socket,path=s", &["id= is missing; add id=c0"]),
+    ("-chardev socket,id=c", &["the address is missing; add path=PATH, or host=HOST,port=PORT"]),
+    ("-chardev socket,id=c,path=s,port=1", &["path= and port= name two places"]),
+    ("-chardev socket,id=c,path=s,wait=on", &["only a server can wait for a client; add server=on"]),
+    ("-chardev socket,id=c,port=1", &["a client needs the host and the port"]),
+    ("-chardev socket,id=c,path=s,server=on,reconnect=1", &["a server waits for others to connect"]),
+    ("-chardev pty,id=c", &["QEMU's 'pty' is not here; write the place into -serial, -monitor or -qmp"]),
+    ("-chardev sock,id=c", &["'sock' is not a chardev"]),
     (
         "-netdev tap,id=n -object filter-dump,id=f,netdev=n,file=x,position=id=g",
         &["netdev n has no filter 'g' yet"],

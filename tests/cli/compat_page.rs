@@ -296,6 +296,32 @@ const QEMU_KEYS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// QEMU's keys of `-chardev socket`.
+const QEMU_CHARDEV_KEYS: &[&str] = &[
+    "path",
+    "host",
+    "port",
+    "fd",
+    "to",
+    "ipv4",
+    "ipv6",
+    "server",
+    "wait",
+    "delay",
+    "nodelay",
+    "reconnect",
+    "telnet",
+    "tn3270",
+    "websocket",
+    "mux",
+    "tls-creds",
+    "tls-authz",
+    "abstract",
+    "tight",
+    "logfile",
+    "logappend",
+];
+
 /// QEMU's filters, and its monitor's commands and events that are about networks.
 const QEMU_FILTERS: &[&str] = &[
     "filter-dump",
@@ -382,6 +408,18 @@ fn every_filter_and_monitor_command_of_qemus_has_a_row() {
     }
     let monitor = rows("Monitor");
     assert!(QEMU_MONITOR.iter().all(|name| !state(&monitor, name).is_empty()));
+}
+
+#[test]
+fn every_key_of_a_chardev_has_a_row_that_is_true() {
+    let rows = rows("`-chardev socket`");
+    for key in QEMU_CHARDEV_KEYS {
+        let line = format!("socket,id=c,{key}=x");
+        let message =
+            parse(&["-kernel", "k", "-chardev", &line]).map_or_else(|e| e.to_string(), |_| String::new());
+        let there = !message.contains(&format!("has no '{key}'"));
+        assert_eq!(there, state(&rows, &format!("{key}=")) != "not there", "{key}: {message}");
+    }
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn the_bare_line_has_the_defaults() {
             smp: 1,
             netdevs: vec![Netdev { id: "#net0".into(), kind: NetdevKind::User(Box::default()) }],
             devices: vec![Device::E1000(default_nic)],
+            chardevs: Vec::new(),
             filters: vec![],
             faults: vec![],
             accel: vec![],

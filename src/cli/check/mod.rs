@@ -1,14 +1,14 @@
-//! What the options mean to each other: ids, slots, ports, addresses; `network` has the cables.
+//! What the options mean to each other: ids, slots, ports, addresses; `network` has the cables,
+//! `filters` what sits in them.
 //!
 //! Called by `options` when the command line is read to its end, since options come in any order. Pure.
 
+mod filters;
 mod network;
 
 use std::path::PathBuf;
 
-use super::config::{
-    Chardev, Config, Device, E1000Options, FilterPlace, IsaDebugExitOptions, MonitorConfig, PciAddress,
-};
+use super::config::{Chardev, Config, Device, E1000Options, IsaDebugExitOptions, MonitorConfig, PciAddress};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
 use super::net;
@@ -26,14 +26,15 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     net::expand(&mut draft);
     unique_ids(&draft.netdevs, "netdev", |netdev| Some(&netdev.id))?;
     unique_ids(&draft.devices, "device", Device::id)?;
+    filters::check(&draft)?;
     network::check(&draft)?;
-    filters(&draft)?;
     faults(&draft)?;
     distinct_slots(&draft.devices)?;
     distinct_ports(&draft.devices)?;
     distinct_eeproms(&draft.devices)?;
     assign_macs(&mut draft.devices);
-    let warnings = net::legacy_remark(&draft).into_iter().chain(network::doubts(&draft)).collect();
+    let warnings = net::legacy_remark(&draft).into_iter().chain(network::doubts(&draft));
+    let warnings = warnings.chain(filters::doubts(&draft)).collect();
     if draft.serials.is_empty() && !draft.nodefaults {
         // A program that speaks QMP on stdio does not want the guest's words in between.
         let taken = draft.monitors.iter().any(|monitor| monitor.value.qmp && is_stdio(&monitor.value));
@@ -47,6 +48,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         memory: draft.memory,
         smp: draft.smp,
         netdevs: draft.netdevs.into_iter().map(|given| given.value).collect(),
+        chardevs: draft.chardevs.into_iter().map(|given| given.value).collect(),
         filters: draft.filters.into_iter().map(|given| given.value).collect(),
         faults: draft.faults.into_iter().map(|given| given.value).collect(),
         devices: draft.devices.into_iter().map(|given| given.value).collect(),
@@ -64,23 +66,6 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         fw_cfg: draft.fw_cfg,
         warnings,
     })
-}
-
-/// Every filter sits on a netdev, and next to a filter that is there before it.
-fn filters(draft: &Draft) -> Result<(), CliError> {
-    unique_ids(&draft.filters, "object", |filter| Some(&filter.id))?;
-    for (n, given) in draft.filters.iter().enumerate() {
-        let filter = &given.value;
-        netdev_exists(draft, given, &filter.netdev)?;
-        if let FilterPlace::Before(other) | FilterPlace::Behind(other) = &filter.place {
-            let mut earlier = draft.filters[..n].iter().map(|given| &given.value);
-            if !earlier.any(|before| before.id == *other && before.netdev == filter.netdev) {
-                let problem = format!("netdev {} has no filter {} yet", filter.netdev, quoted(other));
-                return Err(error(given, problem, "name one that stands to the left on the command line"));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Every fault has a cable to strike, and a name of its own.

@@ -1,11 +1,11 @@
 //! What the network options mean to each other: who is connected with whom, and what is probably not meant.
 //!
-//! Called by `check`. A NIC and a hub's port name the netdev at the other end of their cable; every netdev has
-//! one cable at most, and hubs are joined without a loop.
+//! Called by `check`. A NIC, a hub's port and a filter name the netdev at the other end of their cable; every netdev
+//! has one cable at most, and hubs are joined without a loop.
 
 use std::net::Ipv4Addr;
 
-use super::{error, netdev_of, nic, no_two};
+use super::{error, filters, netdev_of, nic, no_two};
 use crate::cli::config::{AddressChoice, Device, HubPortOptions, Netdev, NetdevKind, TapOptions};
 use crate::cli::draft::{Draft, Given};
 use crate::cli::error::{CliError, Wrong, quoted};
@@ -106,7 +106,8 @@ impl<'a> User<'a> {
 
 fn users(draft: &Draft) -> Vec<User<'_>> {
     let devices = draft.devices.iter().filter_map(User::device);
-    devices.chain(draft.netdevs.iter().filter_map(User::port)).collect()
+    let filters = filters::named_netdevs(draft).map(|(echo, wants)| User { echo, wants, own: None });
+    devices.chain(draft.netdevs.iter().filter_map(User::port)).chain(filters).collect()
 }
 
 /// Every `netdev=` names a netdev that exists and that has no other cable.

@@ -130,7 +130,7 @@ pub(super) fn group(address: &InetAddress) -> Option<Ipv4Addr> {
 }
 
 /// A host's name or address, or nothing. What has the look of an address must be one.
-fn host(text: &str) -> Result<String, Wrong> {
+pub(in crate::cli) fn host(text: &str) -> Result<String, Wrong> {
     let looks_like_ip4 = text.chars().all(|c| c.is_ascii_digit() || c == '.') && text.contains('.');
     if looks_like_ip4 && text.parse::<Ipv4Addr>().is_err() {
         return Err(Wrong::new(
@@ -145,12 +145,12 @@ fn host(text: &str) -> Result<String, Wrong> {
 }
 
 /// A port number; 0 lets the host choose one.
-pub(super) fn port(text: &str) -> Result<u16, Wrong> {
+pub(in crate::cli) fn port(text: &str) -> Result<u16, Wrong> {
     // Within u16 by the check.
     values::number(text, 0, u16::MAX.into()).map(|port| port as u16)
 }
 
-fn unix_name(text: &str) -> Result<String, Wrong> {
+pub(in crate::cli) fn unix_name(text: &str) -> Result<String, Wrong> {
     match text.len() {
         0 => Err(Wrong::new("the path is empty", "name a socket")),
         1..=MAX_UNIX => Ok(text.to_owned()),
@@ -162,7 +162,7 @@ fn unix_name(text: &str) -> Result<String, Wrong> {
 }
 
 /// The number of a descriptor that the parent left open.
-pub(super) fn inherited_fd(text: &str) -> Result<i32, Wrong> {
+pub(in crate::cli) fn inherited_fd(text: &str) -> Result<i32, Wrong> {
     const FIRST: u64 = 3;
     let fd = values::number(text, 0, i32::MAX as u64)?;
     if fd < FIRST {

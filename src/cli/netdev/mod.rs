@@ -4,14 +4,14 @@
 //! `absent`. Pure: whether a tap can be had is the host's word, asked by `netdev/tap`.
 
 mod absent;
-mod address;
+pub(super) mod address;
 mod bridge;
 mod dgram;
 mod hubport;
 mod l2tpv3;
 mod passt;
 mod socket;
-mod stream;
+pub(super) mod stream;
 mod tap;
 mod user;
 
@@ -52,7 +52,7 @@ pub(super) static BACKENDS: &[&Backend] = &[
 ];
 
 /// A row of a backend's keys.
-const fn key(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Key {
     Key { name, kind, default, text }
 }
 

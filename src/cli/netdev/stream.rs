@@ -32,6 +32,11 @@ fn build(fields: &Fields<'_>) -> Result<NetdevKind, CliError> {
             "add addr.type=unix,addr.path=PATH or addr.type=inet,addr.host=HOST,addr.port=PORT",
         ))
     })?;
+    options(fields, addr).map(NetdevKind::Stream)
+}
+
+/// `server=`, `reconnect=` and `reconnect-ms=`, held against the address.
+pub(in crate::cli) fn options(fields: &Fields<'_>, addr: SocketAddress) -> Result<StreamOptions, CliError> {
     let server = fields.get("server", values::on_off)?.unwrap_or(false);
     let reconnect = reconnect(fields)?;
     if reconnect.is_some() && (server || matches!(addr, SocketAddress::Fd(_))) {
@@ -47,7 +52,7 @@ fn build(fields: &Fields<'_>) -> Result<NetdevKind, CliError> {
             "name both, or add server=on",
         )));
     }
-    Ok(NetdevKind::Stream(StreamOptions { addr, server, reconnect }))
+    Ok(StreamOptions { addr, server, reconnect })
 }
 
 fn reconnect(fields: &Fields<'_>) -> Result<Option<Duration>, CliError> {

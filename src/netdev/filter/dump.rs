@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::capture::{CaptureError, Writer};
 use super::node::{Behaviour, Onward, Way};
+use super::refused::Refused;
 use crate::netport::{Delivery, Frame, Offloads, OwnedFrame, finish, fits};
 use crate::sys::Notices;
 use crate::time::MonotonicClock;
@@ -28,8 +29,8 @@ pub(super) struct Dump {
 struct State {
     /// `None` after an error.
     writer: Option<Writer>,
-    /// The frame for which there was no room: it comes again, and is in the file already.
-    refused: Vec<(Way, Vec<u8>)>,
+    /// What is in the file already.
+    refused: Refused,
 }
 
 impl Dump {
@@ -43,7 +44,7 @@ impl Dump {
             clock,
             epoch,
             notices,
-            state: Mutex::new(State { writer: Some(writer), refused: Vec::new() }),
+            state: Mutex::new(State { writer: Some(writer), refused: Refused::default() }),
         }
     }
 
@@ -53,8 +54,7 @@ impl Dump {
 
     fn record(&self, frame: &OwnedFrame, way: Way) {
         let mut state = self.lock();
-        let offered = state.refused.iter().position(|(refused, _)| *refused == way);
-        if offered.is_some_and(|at| state.refused.swap_remove(at).1 == frame.bytes) {
+        if state.refused.comes_again(way, &frame.bytes) {
             return;
         }
         let at = self.epoch + Duration::from_nanos(self.clock.now_ns());
@@ -89,7 +89,7 @@ impl Behaviour for Dump {
         self.record(&copy, way);
         let outcome = onward.send(&copy.frame());
         if outcome == Delivery::Full {
-            self.lock().refused.push((way, copy.bytes));
+            self.lock().refused.keep(way, copy.bytes);
         }
         outcome
     }

@@ -1,6 +1,6 @@
 //! Frames that a filter holds back, and their release in order from any thread.
 //!
-//! Used by `buffer`, and by whatever else sends on its own account and may find no room.
+//! Used by `buffer`, and by `inlet` and `outlet`, which send on their own account and may find no room.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,14 @@ use crate::netport::{Delivery, OwnedFrame};
 pub(super) const MOST_FRAMES: usize = 4096;
 /// Most bytes held in one direction.
 pub(super) const MOST_BYTES: usize = 16 << 20;
+
+impl Queue {
+    fn admits(&mut self, frames: usize, bytes: usize) -> bool {
+        let fits = self.frames.len() + frames <= MOST_FRAMES && self.bytes + bytes <= MOST_BYTES;
+        self.refused |= !fits;
+        fits
+    }
+}
 
 /// One direction's queue.
 #[derive(Debug, Default)]
@@ -52,14 +60,24 @@ impl Held {
 
     /// Adds a frame at the end.
     pub(super) fn push(&self, frame: OwnedFrame) -> Delivery {
+        self.push_all(vec![frame])
+    }
+
+    /// Adds frames at the end, all of them or none.
+    pub(super) fn push_all(&self, frames: Vec<OwnedFrame>) -> Delivery {
+        let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
         let mut queue = self.lock();
-        if queue.frames.len() >= MOST_FRAMES || queue.bytes + frame.bytes.len() > MOST_BYTES {
-            queue.refused = true;
+        if !queue.admits(frames.len(), bytes) {
             return Delivery::Full;
         }
-        queue.bytes += frame.bytes.len();
-        queue.frames.push_back(frame);
+        queue.bytes += bytes;
+        queue.frames.extend(frames);
         Delivery::Taken
+    }
+
+    /// Whether a frame of this length would be taken; if not, [`Self::release`] tells when there is room.
+    pub(super) fn admits(&self, bytes: usize) -> bool {
+        self.lock().admits(1, bytes)
     }
 
     /// Everything that is held now may go.

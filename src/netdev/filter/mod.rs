@@ -11,7 +11,12 @@ mod fault;
 #[cfg(test)]
 mod fault_tests;
 mod held;
+mod inlet;
+mod mirror;
 mod node;
+mod outlet;
+mod redirector;
+mod refused;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -23,7 +28,11 @@ use self::buffer::Buffer;
 use self::capture::{CaptureError, Reader, Writer};
 use self::dump::Dump;
 use self::fault::Fault;
+use self::inlet::Inlet;
+use self::mirror::Mirror;
 use self::node::{Behaviour, Node, Way};
+use self::outlet::Outlet;
+use self::redirector::Redirector;
 use self::replay::Replay;
 use super::Surroundings;
 use super::network::Filter;
@@ -87,6 +96,19 @@ pub fn open(options: &FilterOptions, around: &Surroundings) -> Result<Arc<dyn Fi
         FilterKind::Fault(fault) => {
             let (fault, timer) = (fault.clone(), timer()?);
             Box::new(move |node| Box::new(Fault::new(fault, timer, node)))
+        }
+        FilterKind::Mirror { outdev } => {
+            let (outdev, events) = (outdev.clone(), around.events.clone());
+            Box::new(move |node| Box::new(Mirror::new(outdev, Outlet::new(node, events))))
+        }
+        FilterKind::Redirector { indev, outdev } => {
+            let (indev, outdev, events) = (indev.clone(), outdev.clone(), around.events.clone());
+            Box::new(move |node| {
+                let inlet = || Inlet::new(node.clone(), events.clone());
+                let outlet = || Outlet::new(node.clone(), events.clone());
+                let indev = indev.map(|id| (id, inlet()));
+                Box::new(Redirector { indev, outdev: outdev.map(|id| (id, outlet())) })
+            })
         }
         FilterKind::Replay(replay) => {
             let reader = Reader::open(&replay.file).map_err(|error| file_error(&replay.file, error))?;

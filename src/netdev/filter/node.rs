@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::cli::FilterQueue;
-use crate::netdev::network::Filter;
+use crate::netdev::DirectionCounters;
+use crate::netdev::network::{Branch, Filter};
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 
 /// Which way a frame goes along the cable.
@@ -47,15 +48,32 @@ pub(super) trait Behaviour: Debug + Send + Sync {
 
     /// `status=` changed, or the node is there.
     fn switched(&self, _node: &Node, _on: bool) {}
+
+    /// Its ports in other cables.
+    fn branches(&self) -> Vec<Branch> {
+        Vec::new()
+    }
 }
 
-/// The rest of the cable in one direction.
+/// The rest of a cable in one direction.
 #[derive(Debug)]
-pub(super) struct Onward<'a>(&'a PeerSlot);
+pub(super) struct Onward<'a> {
+    slot: &'a PeerSlot,
+    counters: Option<&'a DirectionCounters>,
+}
 
-impl Onward<'_> {
+impl<'a> Onward<'a> {
+    /// What is sent is counted.
+    pub(super) fn counted(slot: &'a PeerSlot, counters: &'a DirectionCounters) -> Self {
+        Self { slot, counters: Some(counters) }
+    }
+
     pub(super) fn send(&self, frame: &Frame<'_>) -> Delivery {
-        self.0.send(frame)
+        let outcome = self.slot.send(frame);
+        if let Some(counters) = self.counters {
+            counters.count(frame, outcome);
+        }
+        outcome
     }
 }
 
@@ -108,10 +126,11 @@ impl Node {
 
     /// Where frames of this direction leave.
     pub(super) fn onward(&self, way: Way) -> Onward<'_> {
-        Onward(match way {
+        let slot = match way {
             Way::FromNetdev => &self.far.slot,
             Way::ToNetdev => &self.near.slot,
-        })
+        };
+        Onward { slot, counters: None }
     }
 
     /// Tells the sender of this direction that it may offer its frame again.
@@ -126,7 +145,8 @@ impl Node {
         }
     }
 
-    fn chooses(&self, way: Way) -> bool {
+    /// Whether `queue=` names this direction.
+    pub(super) fn chooses(&self, way: Way) -> bool {
         match self.queue {
             FilterQueue::All => true,
             FilterQueue::Rx => way == Way::ToNetdev,
@@ -180,6 +200,10 @@ impl Filter for Node {
             self.behaviour.switched(self, on);
         }
     }
+
+    fn branches(&self) -> Vec<Branch> {
+        self.behaviour.branches()
+    }
 }
 
 impl FramePort for Face {
@@ -195,7 +219,7 @@ impl FramePort for Face {
         if node.chooses(self.way) && node.is_on() && node.behaviour.is_fault() {
             return Offloads::default();
         }
-        node.onward(self.way).0.accepts()
+        node.onward(self.way).slot.accepts()
     }
 
     /// The peer of this face has room: frames that enter at the other face may go on.
@@ -211,7 +235,7 @@ impl FramePort for Face {
 
     fn peer_link(&self, up: bool) {
         let Some(node) = self.node.upgrade() else { return };
-        if let Some(other) = node.onward(self.way).0.get() {
+        if let Some(other) = node.onward(self.way).slot.get() {
             other.peer_link(up);
         }
     }

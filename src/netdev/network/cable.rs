@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::netdev::PortCounters;
 use crate::netport::{self, Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 
 /// Sits in a cable: what enters by one face leaves by the other.
@@ -35,6 +36,28 @@ pub trait Filter: Debug + Send + Sync {
 
     /// The face towards that netdev's peer.
     fn far(&self) -> Arc<dyn FramePort>;
+
+    /// Its ports in other cables (`indev=`, `outdev=`), each of which is to be joined with an end.
+    fn branches(&self) -> Vec<Branch> {
+        Vec::new()
+    }
+}
+
+/// A port of a filter in another cable than the one in which it sits.
+#[derive(Debug)]
+pub struct Branch {
+    /// The key that names the other end: `outdev`.
+    pub key: &'static str,
+    /// The id that it names: a chardev's or a netdev's.
+    pub to: String,
+    /// The port.
+    pub port: Arc<dyn BranchPort>,
+}
+
+/// A port that counts.
+pub trait BranchPort: FramePort {
+    /// What passed so far.
+    fn counters(&self) -> &PortCounters;
 }
 
 /// One side of a cable: a port and the filters that sit on it, nearest first.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::NetworkError;
-use super::cable::Side;
+use super::cable::{Branch, BranchPort, Side};
 use crate::netdev::Backend;
 
 #[derive(Debug)]
@@ -21,15 +21,20 @@ pub(super) struct End {
 
 #[derive(Debug, Clone)]
 pub(super) enum What {
-    Nic { model: &'static str, mac: [u8; 6] },
+    Nic {
+        model: &'static str,
+        mac: [u8; 6],
+    },
     Netdev(Arc<dyn Backend>),
+    /// A filter's port, in the cable of its `indev=` or `outdev=`.
+    Branch(Arc<dyn BranchPort>),
 }
 
 impl What {
     /// Whether it has nothing against a link.
     pub(super) fn own_link(&self) -> bool {
         match self {
-            What::Nic { .. } => true,
+            What::Nic { .. } | What::Branch(_) => true,
             What::Netdev(backend) => backend.link_up(),
         }
     }
@@ -70,11 +75,46 @@ pub(super) fn check_free(ends: &[End], netdev: &str) -> Result<(), NetworkError>
     }
 }
 
+/// The name of a chardev among the ends; no netdev can be called so.
+pub(super) fn chardev_name(id: &str) -> String {
+    format!("chardev:{id}")
+}
+
+/// The name of a filter's port among the ends; no netdev can be called so.
+pub(super) fn branch_name(filter: &str, key: &str) -> String {
+    format!("{filter}:{key}")
+}
+
+/// The free end that a filter on `netdev` may be joined with by this branch: a chardev, or a netdev of which no frame
+/// finds its way back into the filter.
+pub(super) fn check_branch(ends: &[End], netdev: &str, branch: &Branch) -> Result<String, NetworkError> {
+    let chardev = chardev_name(&branch.to);
+    if position(ends, &chardev, false).is_some() {
+        check_free(ends, &chardev)?;
+        return Ok(chardev);
+    }
+    let Some(at) = position(ends, &branch.to, false) else {
+        return Err(NetworkError::NoBranchEnd(branch.to.clone()));
+    };
+    let is_hub = matches!(&ends[at].what, What::Netdev(backend) if backend.hub().is_some());
+    let branches = ends[at].side.filters.iter().any(|filter| !filter.branches().is_empty());
+    if is_hub || branches || branch.to == netdev || is_branch(ends, netdev) {
+        return Err(NetworkError::BranchLoop { key: branch.key, to: branch.to.clone() });
+    }
+    check_free(ends, &branch.to)?;
+    Ok(branch.to.clone())
+}
+
+/// Whether the netdev is some filter's `indev=` or `outdev=`.
+fn is_branch(ends: &[End], netdev: &str) -> bool {
+    ends.iter().any(|end| matches!(end.what, What::Branch(_)) && end.uses.as_deref() == Some(netdev))
+}
+
 /// Whether a port of hub `hub` may be joined with `used`: two hubs are joined by one way at most.
 pub(super) fn check_hubs(ends: &[End], hub: u32, used: &str) -> Result<(), NetworkError> {
     let hub_of = |at: usize| match &ends[at].what {
         What::Netdev(backend) => backend.hub(),
-        What::Nic { .. } => None,
+        What::Nic { .. } | What::Branch(_) => None,
     };
     let Some(other) = position(ends, used, false).and_then(hub_of) else { return Ok(()) };
     let joins: Vec<(u32, u32)> =

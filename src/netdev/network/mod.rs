@@ -16,19 +16,21 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use cable::Filter;
+pub use cable::{Branch, BranchPort, Filter};
 pub use faults::FaultSnapshot;
 pub use snapshot::{EndSnapshot, Snapshot};
 
 use super::filter::{self, FilterError};
 use super::hub::Hubs;
-use super::{Backend, NetdevError, Surroundings, open};
+use super::{Backend, NetdevError, NetdevEvents, Surroundings, open, socket};
 pub use crate::cli::FilterPlace as Place;
-use crate::cli::{FilterOptions, Netdev, NetdevKind};
+use crate::cli::{FilterOptions, Netdev, NetdevKind, SocketChardev};
 use crate::event::EventError;
 use crate::netport::FramePort;
 use cable::Side;
-use ends::{End, What, check_free, check_hubs, free_name, peer_of, position};
+use ends::{
+    End, What, branch_name, chardev_name, check_branch, check_free, check_hubs, free_name, peer_of, position,
+};
 use faults::Flap;
 
 /// Why the network could not be changed. Names stand as the user knows them.
@@ -61,6 +63,17 @@ pub enum NetworkError {
     /// The name is another's.
     #[error("the id '{0}' is taken")]
     Taken(String),
+    /// `indev=` or `outdev=` names nothing.
+    #[error("there is no chardev and no netdev '{0}'")]
+    NoBranchEnd(String),
+    /// Frames that leave a filter could come back into it.
+    #[error("{key}={to}: frames may come back by it and go round for ever; name a chardev or another netdev")]
+    BranchLoop {
+        /// The key.
+        key: &'static str,
+        /// The netdev that it names.
+        to: String,
+    },
     /// Frames would go round for ever.
     #[error("joining hub {0} with hub {1} would make a loop, in which frames go round for ever")]
     HubLoop(u32, u32),
@@ -131,6 +144,22 @@ impl Network {
         self.add_backend(backend, uses)
     }
 
+    /// Opens a chardev, for a filter to name.
+    ///
+    /// # Errors
+    /// [`NetworkError::Open`], [`NetworkError::Taken`].
+    pub fn add_chardev(&self, options: &SocketChardev) -> Result<(), NetworkError> {
+        let _changing = self.change();
+        let name = chardev_name(&options.id);
+        if self.netdev(&name).is_some() {
+            return Err(NetworkError::Taken(options.id.clone()));
+        }
+        // Its connections are no events of a netdev.
+        let around = Surroundings { happenings: NetdevEvents::default(), ..self.0.around.clone() };
+        let backend = socket::open_chardev(&name, options, &around)?;
+        self.add_backend(backend, None)
+    }
+
     fn add_backend(&self, backend: Arc<dyn Backend>, uses: Option<String>) -> Result<(), NetworkError> {
         let name = backend.id().to_owned();
         {
@@ -152,7 +181,8 @@ impl Network {
         let _changing = self.change();
         {
             let ends = self.ends();
-            let at = position(&ends, id, false).ok_or_else(|| NetworkError::NoNetdev(id.to_owned()))?;
+            let at = position(&ends, id, false).filter(|&at| matches!(ends[at].what, What::Netdev(_)));
+            let at = at.ok_or_else(|| NetworkError::NoNetdev(id.to_owned()))?;
             let by = ends.iter().find(|end| end.uses.as_deref() == Some(id)).map(|end| &end.name);
             let by = by.cloned().or_else(|| ends[at].side.filters.first().map(|f| f.id().to_owned()));
             if let Some(by) = by {
@@ -281,7 +311,7 @@ impl Network {
     pub fn netdevs(&self) -> Vec<Arc<dyn Backend>> {
         let backend = |end: &End| match &end.what {
             What::Netdev(backend) => Some(backend.clone()),
-            What::Nic { .. } => None,
+            What::Nic { .. } | What::Branch(_) => None,
         };
         self.ends().iter().filter_map(backend).collect()
     }
@@ -306,7 +336,8 @@ impl Network {
     /// Puts a filter on a backend, into the cable that it has or will have.
     ///
     /// # Errors
-    /// [`NetworkError::NoNetdev`], [`NetworkError::Taken`], [`NetworkError::NoFilter`] (the one that `place` names).
+    /// [`NetworkError::NoNetdev`], [`NetworkError::Taken`], [`NetworkError::NoFilter`] (the one that `place` names),
+    /// and what stands against its `indev=` and `outdev=`.
     pub fn insert_filter(
         &self,
         netdev: &str,
@@ -314,6 +345,8 @@ impl Network {
         place: &Place,
     ) -> Result<(), NetworkError> {
         let _changing = self.change();
+        let branches = filter.branches();
+        let names: Vec<String> = branches.iter().map(|branch| branch_name(filter.id(), branch.key)).collect();
         {
             let mut ends = self.ends();
             let at =
@@ -321,7 +354,7 @@ impl Network {
             if ends.iter().flat_map(|end| &end.side.filters).any(|other| other.id() == filter.id()) {
                 return Err(NetworkError::Taken(filter.id().to_owned()));
             }
-            let filters = &mut ends[at].side.filters;
+            let filters = &ends[at].side.filters;
             let of = |id: &str| {
                 let at = filters.iter().position(|other| other.id() == id);
                 at.ok_or_else(|| NetworkError::NoFilter(id.to_owned()))
@@ -332,9 +365,19 @@ impl Network {
                 Place::Before(id) => of(id)?,
                 Place::Behind(id) => of(id)? + 1,
             };
-            filters.insert(index, filter);
+            let used = branches.iter().map(|branch| check_branch(&ends, netdev, branch));
+            let used = used.collect::<Result<Vec<_>, _>>()?;
+            ends[at].side.filters.insert(index, filter);
+            ends.extend(branches.into_iter().zip(used).zip(&names).map(|((branch, uses), name)| End {
+                name: name.clone(),
+                side: Side { port: branch.port.clone(), filters: Vec::new() },
+                what: What::Branch(branch.port),
+                link_up: true,
+                uses: Some(uses),
+            }));
         }
         self.lay(netdev, false);
+        names.iter().for_each(|name| self.lay(name, false));
         Ok(())
     }
 
@@ -357,6 +400,11 @@ impl Network {
         let (netdev, filter) = found.ok_or_else(|| NetworkError::NoFilter(id.to_owned()))?;
         self.lay(&netdev, false);
         cable::clear_filter(&*filter);
+        for branch in filter.branches() {
+            let name = branch_name(id, branch.key);
+            self.pull(&name, false);
+            self.ends().retain(|end| !end.is(&name, false));
+        }
         Ok(())
     }
 

@@ -17,12 +17,12 @@ pub struct Snapshot {
     pub hubs: Vec<HubSnapshot>,
 }
 
-/// A backend or a NIC.
+/// A backend, a NIC, or a port of a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndSnapshot {
     /// Its id or automatic name.
     pub name: String,
-    /// `nic`, or the type of the backend.
+    /// `nic`, `filter` (a port of one), `chardev`, or the type of the backend.
     pub kind: &'static str,
     /// In a few words.
     pub what: String,
@@ -34,7 +34,7 @@ pub struct EndSnapshot {
     pub hub: Option<u32>,
     /// Ids of the filters on it, nearest first.
     pub filters: Vec<String>,
-    /// What passed; only backends count.
+    /// What passed; NICs do not count here.
     pub counters: Option<PortStats>,
 }
 
@@ -52,6 +52,7 @@ fn end(ends: &[End], at: usize) -> EndSnapshot {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             ("nic", format!("model={model},macaddr={mac}"), None, None)
         }
+        What::Branch(port) => ("filter", "port of a filter".to_owned(), None, Some(port.counters().read())),
         What::Netdev(backend) => {
             (backend.kind(), backend.describe(), backend.hub(), Some(backend.counters().read()))
         }

@@ -1,5 +1,7 @@
 //! Who is joined with whom, on ports that only record.
 
+mod branches;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 

@@ -26,7 +26,7 @@ pub use stream::Stream;
 use std::sync::Arc;
 
 use super::{Backend, NetdevError, Surroundings};
-use crate::cli::{DgramOptions, L2tpv3Options, PasstOptions, SocketOptions, StreamOptions};
+use crate::cli::{DgramOptions, L2tpv3Options, PasstOptions, SocketChardev, SocketOptions, StreamOptions};
 use receiver::Core;
 
 type Opened = Result<Arc<dyn Backend>, NetdevError>;
@@ -37,6 +37,23 @@ type Opened = Result<Arc<dyn Backend>, NetdevError>;
 /// [`NetdevError::Socket`], here and below; nothing is left behind then.
 pub fn open_stream(id: &str, options: &StreamOptions, around: &Surroundings) -> Opened {
     named("stream", id, Stream::open(Core::new(id, around), "stream", options))
+}
+
+/// `-chardev socket`, under this name. A server that is to wait returns when the first client has come.
+///
+/// # Errors
+/// [`NetdevError::Chardev`].
+pub fn open_chardev(name: &str, options: &SocketChardev, around: &Surroundings) -> Opened {
+    let core = Core::about(name, &format!("chardev {}", options.id), around);
+    match Stream::open(core, "chardev", &options.stream) {
+        Ok(stream) => {
+            if options.wait {
+                stream.wait_for_first();
+            }
+            Ok(stream)
+        }
+        Err(error) => Err(NetdevError::Chardev { id: options.id.clone(), error }),
+    }
 }
 
 /// `-netdev dgram`.

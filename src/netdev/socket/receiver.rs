@@ -37,14 +37,19 @@ pub struct Core {
 }
 
 impl Core {
-    /// For the backend of this id.
+    /// For the netdev of this id.
     pub fn new(id: &str, around: &Surroundings) -> Arc<Self> {
+        Self::about(id, &format!("netdev {id}"), around)
+    }
+
+    /// For the backend of this id, which the user calls `what`.
+    pub fn about(id: &str, what: &str, around: &Surroundings) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
             peer: PeerSlot::default(),
             counters: PortCounters::default(),
             events: around.events.clone(),
-            notices: around.notices.about(&format!("netdev {id}")),
+            notices: around.notices.about(what),
             happenings: around.happenings.clone(),
         })
     }

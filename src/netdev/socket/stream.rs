@@ -1,4 +1,5 @@
-//! Frames over a stream socket: `-netdev stream`, `-netdev socket,listen=|connect=`, and passt's socket.
+//! Frames over a stream socket: `-netdev stream`, `-netdev socket,listen=|connect=`, passt's socket, and the chardevs
+//! of filters.
 //!
 //! One connection at a time: a server takes the next one when the first has gone, a client with `reconnect`
 //! tries again. Without a connection the NIC's link is down and its frames are dropped for that reason.
@@ -11,6 +12,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use rustix::net::{SocketFlags, SocketType, acceptfrom_with, sockopt};
 
@@ -187,6 +189,16 @@ impl Stream {
         }
         rustix::io::ioctl_fionbio(&fd, true).map_err(SocketError::os("FIONBIO"))?;
         Self::listen(core, kind, Server::on(what, fd, BoundPath(None), false))
+    }
+
+    /// Waits until a server has its first connection, which the event loop accepts.
+    pub(super) fn wait_for_first(&self) {
+        if let Role::Server(server) = &self.role {
+            self.core.notices.say(&format!("waiting for a connection at {}", server.at));
+            while self.present().is_none() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 
     fn listen(core: Arc<Core>, kind: &'static str, server: Server) -> Result<Arc<Self>, SocketError> {

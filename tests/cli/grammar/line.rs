@@ -19,6 +19,10 @@ pub(super) struct Line {
     learning: [Option<bool>; 4],
     /// With the hub's port that `-net` brings along.
     pub(super) netdevs: usize,
+    /// Netdevs that a filter names, filters, and chardevs.
+    pub(super) branches: Vec<String>,
+    pub(super) filters: usize,
+    pub(super) chardevs: usize,
     pub(super) nics: usize,
     pub(super) device_ids: Vec<String>,
     slots: BTreeSet<u8>,
@@ -43,6 +47,9 @@ impl Line {
             groups: (0..4).map(|hub| vec![hub]).collect(),
             learning: [None; 4],
             netdevs: 0,
+            branches: Vec::new(),
+            filters: 0,
+            chardevs: 0,
             nics: 0,
             device_ids: Vec::new(),
             slots: BTreeSet::new(),
@@ -55,11 +62,12 @@ impl Line {
             line.option("-nodefaults", None);
         }
         for _ in 0..line.rng.below(9) {
-            match line.rng.below(8) {
+            match line.rng.below(9) {
                 0..=2 => line.netdev(),
                 3 | 4 => line.device(),
                 5 => line.nic(),
                 6 => line.net(),
+                7 => line.filter(),
                 _ => line.other(),
             }
         }
@@ -74,13 +82,15 @@ impl Line {
         self.count
     }
 
-    fn name(&mut self) -> String {
+    pub(super) fn name(&mut self) -> String {
         let tail: String =
             (0..self.rng.below(9)).map(|_| self.rng.pick(&['a', 'Z', '0', '9', '-', '.', '_'])).collect();
-        format!("{}{}{tail}", self.rng.pick(&["n", "Net", "x-"]), self.number())
+        // The number ends where it ends: 1 and "0" are not 10.
+        let gap = if tail.starts_with(|c: char| c.is_ascii_digit()) { "-" } else { "" };
+        format!("{}{}{gap}{tail}", self.rng.pick(&["n", "Net", "x-"]), self.number())
     }
 
-    fn option(&mut self, name: &str, value: Option<String>) {
+    pub(super) fn option(&mut self, name: &str, value: Option<String>) {
         self.silent &= !["-nodefaults", "-netdev", "-device", "-nic", "-net"].contains(&name);
         let dashes = if self.rng.one_in(4) { "-" } else { "" };
         self.options.push([Some(format!("{dashes}{name}")), value].into_iter().flatten().collect());
@@ -93,7 +103,7 @@ impl Line {
     }
 
     /// The type of a backend and its keys.
-    fn backend(&mut self) -> (&'static str, Keys) {
+    pub(super) fn backend(&mut self) -> (&'static str, Keys) {
         let n = self.number();
         let mut keys: Keys = Vec::new();
         let port = 1024 + n;

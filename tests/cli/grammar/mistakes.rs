@@ -30,7 +30,7 @@ impl Line {
         let bad_address =
             self.rng.pick(&["10.0.0.1", "10.0.0.0/24", "x", "10.0.0.1/33", "::1/64", "224.0.0.1/8", ""]);
         let bad_hub = self.rng.pick(&["", "-1", "x", "99999999999", "1.5", "0x"]);
-        let (what, options) = match self.rng.below(29) {
+        let (what, options) = match self.rng.below(32) {
             0 if !self.named.is_empty() => (
                 "an id twice",
                 vec![netdev(format!("tap,id={},ifname=t{n}", self.rng.pick(&self.named.clone())))],
@@ -97,6 +97,43 @@ impl Line {
             }
             27 => {
                 ("a gateway outside", vec![netdev(format!("user,id=bad{n},net=10.9.0.0/24,host=10.0.2.2"))])
+            }
+            28 => {
+                let (key, value) = self.rng.pick(&[
+                    ("outdev", format!("none{n}")),
+                    ("outdev", format!("bad{n}")),
+                    ("outdev", String::new()),
+                    ("indev", format!("none{n}")),
+                ]);
+                let mirror = format!("filter-mirror,id=f{n},netdev=bad{n},{key}={value}");
+                (
+                    "a mirror to nowhere",
+                    vec![netdev(format!("tap,id=bad{n},ifname=t{n}")), vec!["-object".into(), mirror]],
+                )
+            }
+            29 => {
+                let keys =
+                    self.rng.pick(&["", ",indev=c,outdev=c", ",indev=c", ",queue=c", ",vnet_hdr_support=on"]);
+                let redirector = format!("filter-redirector,id=f{n},netdev=bad{n}{keys}");
+                (
+                    "a bad redirector",
+                    vec![netdev(format!("tap,id=bad{n},ifname=t{n}")), vec!["-object".into(), redirector]],
+                )
+            }
+            30 => {
+                let keys = self.rng.pick(&[
+                    "",
+                    ",path=s,host=h,port=1",
+                    ",host=h",
+                    ",path=",
+                    ",path=s,wait=on",
+                    ",path=s,server=on,reconnect=1",
+                    ",port=70000",
+                    ",path=s,frob=1",
+                    ",host=h,port=1,to=2",
+                    ",path=s,telnet=on",
+                ]);
+                ("a bad chardev", vec![vec!["-chardev".into(), format!("socket,id=bad{n}{keys}")]])
             }
             25 => ("an unknown option", vec![vec![format!("-frob{n}")]]),
             _ => ("no type", vec![vec![self.rng.pick(&["-net", "-netdev"]).into(), format!("id=bad{n}")]]),

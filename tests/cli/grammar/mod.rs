@@ -5,6 +5,7 @@
 //! of the lines get exactly one mistake (`mistakes`). `MINIVMM_LINES` sets how many lines are tried, `MINIVMM_SEED` the
 //! first one.
 
+mod filters;
 mod form;
 mod line;
 mod mistakes;
@@ -67,6 +68,8 @@ impl Line {
         };
         same("NICs", nics.len(), self.nics)?;
         same("netdevs", config.netdevs.len(), self.netdevs)?;
+        same("filters", config.filters.len(), self.filters)?;
+        same("chardevs", config.chardevs.len(), self.chardevs)?;
         let ids: BTreeSet<&str> = config.netdevs.iter().map(|netdev| netdev.id.as_str()).collect();
         same("different ids", ids.len(), config.netdevs.len())?;
         same("different MACs", nics.iter().map(|nic| nic.mac).collect::<BTreeSet<_>>().len(), nics.len())?;

@@ -1,5 +1,7 @@
 //! Filters between two ports that record.
 
+mod branches;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -94,6 +96,7 @@ pub(super) fn bench(queue: FilterQueue, on: bool, kind: impl FnOnce(&Path) -> Fi
         kind: kind(folder.path()),
     };
     let filter = open(&options, &Surroundings::new(events, notices)).unwrap();
+    assert_eq!(filter.is_on(), on);
     let (netdev, guest) = (Arc::new(Port::default()), Arc::new(Port::default()));
     join(&(netdev.clone() as _), &filter.near());
     join(&filter.far(), &(guest.clone() as _));
