@@ -51,6 +51,16 @@ fn hangs_together(config: &Config) {
             assert!(nic.mac[0] & 1 == 0 && nic.mac != [0; 6], "{:x?}", nic.mac);
         }
     }
+    let mut chardevs = BTreeSet::new();
+    for filter in &config.filters {
+        assert!(ids.contains(filter.netdev.as_str()), "a filter on '{}', which is not there", filter.netdev);
+        for (_, dev) in filter.kind.devs() {
+            match config.chardevs.iter().any(|chardev| chardev.id == dev) {
+                true => assert!(chardevs.insert(dev), "the chardev '{dev}' has two filters"),
+                false => cable(None, dev),
+            }
+        }
+    }
     let ports = || config.netdevs.iter().filter_map(|netdev| Some((netdev, hub_of(netdev)?)));
     for (port, (_, used)) in ports() {
         used.iter().for_each(|used| cable(Some(&port.id), used));

@@ -7,6 +7,7 @@ pub mod command_line;
 pub mod cpu;
 pub mod e1000;
 pub mod input;
+pub mod pcap;
 pub mod qmp;
 pub mod socket_framing;
 pub mod user_net;
@@ -18,6 +19,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("e1000_frames", e1000::frames::run),
     ("e1000_ops", e1000::ops::run),
     ("e1000_rings", e1000::rings::run),
+    ("pcap", pcap::run),
     ("qmp", qmp::run),
     ("socket_framing", socket_framing::run),
     ("user_net", user_net::run),
