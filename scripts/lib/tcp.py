@@ -54,7 +54,8 @@ def _served(vm, command, data, timeout, listen):
             while part := connection.recv(1 << 18):
                 received.append(part)
 
-    with socket.create_server((listen, PORT)) as server:
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    with socket.create_server((listen, PORT), family=family) as server:
         server.settimeout(timeout)
         thread = threading.Thread(target=body, daemon=True)
         thread.start()

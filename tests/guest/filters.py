@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Filters in the cable of a running guest: captures against a raw socket on the tap, SIGKILL, replay, buffer."""
+"""Filters in the cable of a running guest: captures against a raw socket on the tap, SIGKILL, replay, buffer, mirror,
+redirector."""
 import os
 import signal
 import socket
@@ -211,10 +212,98 @@ def a_buffer_delays_and_loses_nothing():
         transfer(vm, 1)
 
 
+class Chardev:
+    """The other end of a `-chardev socket`: frames with their length before them, as QEMU's."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        end = time.monotonic() + 20
+        while True:
+            try:
+                self.socket.connect(path)
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                want(time.monotonic() < end, f"nobody listens at {path}")
+                time.sleep(0.01)
+
+    def send(self, frame):
+        self.socket.sendall(struct.pack(">I", len(frame)) + frame)
+
+    def _exactly(self, size):
+        data = b""
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            want(piece, "the connection ended")
+            data += piece
+        return data
+
+    def receive(self):
+        return self._exactly(struct.unpack(">I", self._exactly(4))[0])
+
+    def wait_for(self, fits):
+        """The next frame for which `fits` holds."""
+        end = time.monotonic() + 20
+        while not fits(frame := self.receive()):
+            want(time.monotonic() < end, "the frame did not come")
+        return frame
+
+
+def is_arp_reply_to(n):
+    """To the sender of arp_request(n)."""
+    return lambda f: f[12:14] == b"\x08\x06" and f[21] == 2 and f[:6] == bytes([2, 0, 0, 0, 1, n])
+
+
+def a_mirror_copies_and_a_redirector_brings_in_as_qemu_s():
+    words = ["-chardev", f"socket,id=copy,path={file('copy')},server=on,wait=on",
+             "-chardev", f"socket,id=in,path={file('in-socket')},server=on,wait=off",
+             "-object", "filter-mirror,id=m,netdev=n0,queue=rx,outdev=copy",
+             "-object", "filter-redirector,id=r,netdev=n0,queue=tx,indev=in"]
+    with Vm([*harness.accel_options(ARGS), *words], ["-netdev", NETDEV, "-device", "e1000,netdev=n0"]) as vm:
+        time.sleep(0.3)
+        want(not vm.console, "wait=on did not wait")
+        copies, entry = Chardev(file("copy")), Chardev(file("in-socket"))
+        vm.agent()
+        # The copy of what the guest sends, and what it sends is still on the tap.
+        pinger = Pinger(GUEST_IP)
+        pinger.count(5, 0.01, 5)
+        pinger.close()
+        want(len(pinger.rtts) == 5, f"{len(pinger.rtts)} of 5 pings answered")
+        for _ in range(5):
+            copies.wait_for(lambda f: f[12:14] == b"\x08\x00" and f[23] == 1 and f[34] == 0)
+        # The guest answers a question that was never on the tap.
+        entry.send(arp_request(3))
+        copies.wait_for(is_arp_reply_to(3))
+        # A TCP transfer is mirrored as wire frames.
+        transfer(vm, 1)
+        longest = len(copies.wait_for(lambda f: len(f) > 1000))
+        want(longest <= 1514, f"a copy of {longest} bytes")
+
+
+def a_redirected_cable_leads_elsewhere():
+    """The guest's cable ends in a socket: nothing of it is on the tap, and what comes from there reaches the guest."""
+    words = ["-netdev", f"stream,id=out,server=on,addr.type=unix,addr.path={file('out')}",
+             "-object", "filter-redirector,id=r,netdev=n0,queue=rx,outdev=out",
+             "-chardev", f"socket,id=in,path={file('in2')},server=on,wait=off",
+             "-object", "filter-redirector,id=s,netdev=n0,queue=tx,indev=in"]
+    with Vm([*harness.accel_options(ARGS), *words], ["-netdev", NETDEV, "-device", "e1000,netdev=n0"]) as vm:
+        out, entry = Chardev(file("out")), Chardev(file("in2"))
+        vm.agent()
+        raw = RawSocket()
+        entry.send(arp_request(5))
+        out.wait_for(is_arp_reply_to(5))
+        vm.run("ping -c 1 -W 1 10.0.2.2 || true")
+        out.wait_for(lambda f: f[12:14] in (b"\x08\x00", b"\x08\x06"))
+        seen = [data for way, data in raw.stop() if way == FROM_GUEST]
+        want(not seen, f"{len(seen)} frames of the guest reached the tap")
+
+
 harness.main(__file__, [
     captures_equal_a_raw_socket_on_the_tap,
     offloaded_frames_are_captured_as_wire_frames,
     a_kill_in_full_traffic_leaves_whole_files,
     a_replayed_capture_reaches_the_guest,
     a_buffer_delays_and_loses_nothing,
+    a_mirror_copies_and_a_redirector_brings_in_as_qemu_s,
+    a_redirected_cable_leads_elsewhere,
 ])

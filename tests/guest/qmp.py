@@ -164,6 +164,72 @@ def netdevs_come_and_go():
     want(qmp.hmp("netdev_del n3") == "", "netdev_del by HMP")
 
 
+def filters_come_and_go():
+    path = os.path.join(folder.name, "cap")
+    pinger = Pinger(GUEST_IP)
+
+    def grows():
+        before = os.path.getsize(path)
+        want(pinger.send() and pinger.receive(10) == 1, "no ping")
+        return os.path.getsize(path) > before
+
+    qmp.execute("object-add", qom_type="filter-dump", id="d0", netdev="n0", file=path)
+    want(grows(), "object-add: nothing is captured")
+    want("did you mean" in refused("object-add", qom_type="filter-dmp", id="d1", netdev="n0")[1], "a mistyped type")
+    want("the id 'd0' is taken" in refused("object-add", qom_type="filter-dump", id="d0", netdev="n0", file=path)[1],
+         "the same id twice")
+    want(qmp.execute("qom-get", path="/objects/d0", property="status") == "on", "qom-get")
+    qmp.execute("qom-set", path="/objects/d0", property="status", value="off")
+    want(not grows(), "captured although status is off")
+    want(qmp.hmp("qom-set d0 status on") == "" and grows(), "qom-set by HMP")
+    want(refused("qom-set", path="/objects/d0", property="file", value="x")[0] == "GenericError", "another property")
+    qmp.execute("object-del", id="d0")
+    want(not grows(), "captured although the filter is gone")
+    want(refused("object-del", id="d0")[0] == "DeviceNotFound", "object-del twice")
+    pinger.close()
+
+
+def streams_tell_of_their_connections_and_are_in_use_by_a_mirror():
+    path = os.path.join(folder.name, "copies")
+    qmp.execute("netdev_add", type="stream", id="s0", server=True, addr={"type": "unix", "path": path})
+    qmp.execute("object-add", qom_type="filter-mirror", id="m0", netdev="n0", outdev="s0")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(20)
+        s.connect(path)
+        event = qmp.event("NETDEV_STREAM_CONNECTED")
+        want(event["data"]["netdev-id"] == "s0" and event["data"]["addr"]["type"] == "unix", f"{event}")
+        pinger = Pinger(GUEST_IP)
+        want(pinger.send() and pinger.receive(10) == 1, "no ping")
+        pinger.close()
+        want(int.from_bytes(s.recv(4), "big") >= 42, "no copy came")
+    want(qmp.event("NETDEV_STREAM_DISCONNECTED")["data"] == {"netdev-id": "s0"}, "the end is not told")
+    want("in use by 'm0:outdev'" in refused("netdev_del", id="s0")[1], "the mirror's netdev was removed")
+    end = next(end for end in qmp.execute("query-netdev") if end["id"] == "m0:outdev")
+    want(end["type"] == "filter" and end["peer"] == "s0" and end["counters"]["to-peer"]["wire-frames"] > 0, f"{end}")
+    want("m0:outdev: " in qmp.hmp("info network"), "info network")
+    qmp.execute("object-del", id="m0")
+    qmp.execute("netdev_del", id="s0")
+
+
+def forwards_come_and_go():
+    def answers():
+        try:
+            socket.create_connection(("127.0.0.1", 5099), 10).close()
+            return True
+        except ConnectionRefusedError:
+            return False
+
+    qmp.execute("netdev_add", type="user", id="u0")
+    want(not answers(), "somebody listens at port 5099")
+    want(qmp.hmp("hostfwd_add u0 tcp:127.0.0.1:5099-:80") == "" and answers(), "hostfwd_add")
+    want("5099" in qmp.hmp("info usernet"), "info usernet")
+    want("Error" in qmp.hmp("hostfwd_add u0 tcp:127.0.0.1:5099-:80"), "the same port twice")
+    want("Error" in qmp.hmp("hostfwd_add n0 tcp::5098-:80"), "a tap has no forwards")
+    want(qmp.hmp("hostfwd_remove tcp:127.0.0.1:5099") == "" and not answers(), "hostfwd_remove")
+    want("Error" in qmp.hmp("hostfwd_remove u0 tcp:127.0.0.1:5099"), "hostfwd_remove twice")
+    qmp.execute("netdev_del", id="u0")
+
+
 def an_announcement_reaches_the_tap():
     name = next(name for name in netns.interfaces() if name.startswith("tap"))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x8035)) as sniffer:
@@ -247,6 +313,20 @@ def the_power_button_reaches_the_guest():
     vm.kill()
 
 
+def a_panic_is_told():
+    global vm, qmp
+    vm = Vm([*harness.accel_options(ARGS), "-timeout", "1500", "-qmp", f"unix:{SOCKET},server=on,wait=off"])
+    qmp = Qmp(SOCKET, SLOW)
+    vm.agent(SLOW)
+    vm.agent()._send({"id": 0, "op": "run", "shell": "echo c > /proc/sysrq-trigger", "timeout_ms": 5000})
+    want(qmp.event("GUEST_PANICKED")["data"] == {"action": "poweroff"}, "GUEST_PANICKED")
+    event = qmp.event("SHUTDOWN")
+    want(event["data"] == {"guest": True, "reason": "guest-panic"}, f"{event}")
+    want(vm.wait_end(30) == 126, "exit status")
+    qmp.close()
+    vm.kill()
+
+
 def quit_answers_and_ends():
     global vm, qmp
     vm = Vm([*harness.accel_options(ARGS), "-S", "-qmp", "tcp:127.0.0.1:4444,server=on,wait=off"])
@@ -311,7 +391,8 @@ if __name__ == "__main__":
         quit_answers_and_ends, qmp_on_standard_input_and_output, hmp_through_a_socket,
         boot_stopped_and_continue, questions_are_answered, the_address_filters_are_the_guest_s,
         topology_and_counters, stop_stops_cpus_time_and_frames, set_link_is_seen_by_the_guest, netdevs_come_and_go,
+        filters_come_and_go, streams_tell_of_their_connections_and_are_in_use_by_a_mirror, forwards_come_and_go,
         an_announcement_reaches_the_tap, broken_input_costs_one_error_and_no_more,
-        one_command_through_a_pipe_is_answered, reset_boots_again, the_power_button_reaches_the_guest,
+        one_command_through_a_pipe_is_answered, reset_boots_again, the_power_button_reaches_the_guest, a_panic_is_told,
         hmp_on_the_console_s_terminal,
     ])

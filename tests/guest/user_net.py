@@ -155,6 +155,19 @@ def tftp_brings_files_of_its_folder_only():
         want(answer["status"] != 0, f"TFTP gave {name} away")
 
 
+def ipv6_comes_by_router_advertisement_and_reaches_the_host():
+    end = time.monotonic() + 60
+    while " fec0:" not in (text := vm.run("ip -6 addr show eth0 scope site; ip -6 addr show eth0 scope global")) \
+            or "tentative" in text:
+        want(time.monotonic() < end, f"no address by router advertisement:\n{text}")
+        time.sleep(0.2)
+    want("default via fe80:" in vm.run("ip -6 route"), "no default route by router advertisement")
+    vm.run("ping -6 -c 3 -W 5 fec0::2 && ping -6 -c 1 -W 5 -s 1452 fec0::3")
+    data = os.urandom(2_000_000)
+    tcp.to_guest(vm, data, timeout=SLOW, host="fec0::2", listen="::1")
+    tcp.from_guest(vm, timeout=SLOW, host="fec0::2", listen="::1")
+
+
 def a_guest_forward_runs_its_program():
     text = vm.run("echo hello | nc 10.0.2.100 7")
     want(text.strip() == "HELLO", f"the program said {text!r}")
@@ -191,6 +204,7 @@ if __name__ == "__main__":
         the_stage_is_bare_and_we_are_nobody, boot, dhcp_gives_address_route_and_name_server, the_gateway_answers_ping,
         the_world_is_not_there, fifty_megabytes_pass_each_way, a_refused_connection_is_refused_at_once,
         clients_of_the_host_come_in_by_the_forward, names_come_from_the_resolver,
-        tftp_brings_files_of_its_folder_only, a_guest_forward_runs_its_program, off,
+        tftp_brings_files_of_its_folder_only, ipv6_comes_by_router_advertisement_and_reaches_the_host,
+        a_guest_forward_runs_its_program, off,
         without_any_network_option_the_guest_has_this_network, a_restricted_guest_reaches_nothing,
     ])
