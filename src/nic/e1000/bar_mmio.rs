@@ -5,7 +5,9 @@
 //! does not take them (a merge would read first, and reading ICR destroys it).
 
 use super::E1000;
+use super::observe::Event;
 use super::regs::table::{Effect, Found, find};
+use super::spec::{cause, mdic, reg};
 use crate::bus::{AccessError, Width};
 
 impl E1000 {
@@ -19,15 +21,24 @@ impl E1000 {
                 Ok(u64::from(self.read_register(dword.wrapping_add(4))) << 32 | low)
             }
             Width::Byte | Width::Word | Width::Dword if lane + width.bytes() <= 4 => {
+                if width != Width::Dword {
+                    self.tell(|| Event::BadAccess { offset, width, write: false });
+                }
                 Ok(u64::from(self.read_register(dword)) >> (8 * lane) & width.all_ones())
             }
-            _ => Err(AccessError::Misaligned),
+            _ => {
+                self.tell(|| Event::BadAccess { offset, width, write: false });
+                Err(AccessError::Misaligned)
+            }
         }
     }
 
     /// A write of `width` at `offset` in BAR0.
     pub(super) fn mmio_write(&self, offset: u64, value: u64, width: Width) -> Result<(), AccessError> {
         let dword = u32::try_from(offset).map_err(|_| AccessError::NoRegister)?;
+        if dword & 3 != 0 || matches!(width, Width::Byte | Width::Word) {
+            self.tell(|| Event::BadAccess { offset, width, write: true });
+        }
         match width {
             _ if dword & 3 != 0 => return Err(AccessError::Misaligned),
             Width::Byte | Width::Word => return Err(AccessError::Width),
@@ -43,29 +54,59 @@ impl E1000 {
     /// Reads the register at `offset`, a multiple of 4. Where there is none it reads 0, and never faults: drivers
     /// dump whole ranges.
     pub(super) fn read_register(&self, offset: u32) -> u32 {
-        let Some(found) = find(offset) else { return 0 };
+        let Some(register) = find(offset) else {
+            self.tell(|| Event::NoRegister { offset, written: None });
+            return 0;
+        };
         let interrupts = self.interrupts();
-        match found.row.effect {
+        let value = match register.row.effect {
             Effect::Icr => interrupts.read_icr(),
             Effect::Ics => interrupts.peek_icr(),
             Effect::Ims => interrupts.mask(),
             Effect::Itr => u32::from(interrupts.itr()),
-            _ => self.regs().read(&found),
-        }
+            _ => self.regs().read(&register),
+        };
+        self.tell(|| Event::RegisterRead { register, value });
+        value
     }
 
     /// Writes the register at `offset`, a multiple of 4; where there is none the write is lost.
     pub(super) fn write_register(&self, offset: u32, value: u32) {
-        if let Some(found) = find(offset)
-            && !self.write_cause_set(&found, value)
-        {
-            let effects = self.regs().write(&found, value);
+        let Some(found) = find(offset) else {
+            self.tell(|| Event::NoRegister { offset, written: Some(value) });
+            return;
+        };
+        if !self.write_cause_set(&found, value) {
+            let (effects, seen) = {
+                let mut regs = self.regs();
+                let old = self.is_observed().then(|| regs.peek(&found));
+                let effects = regs.write(&found, value);
+                (effects, old.map(|old| (old, regs.peek(&found), regs.eeprom.take_noted())))
+            };
+            if let Some((old, new, word)) = seen {
+                self.tell_write(found, value, (old, new));
+                if let Some((address, value, write)) = word {
+                    self.tell(|| Event::Eeprom { address, value, write });
+                }
+            }
             self.perform(effects);
+        }
+    }
+
+    fn tell_write(&self, register: Found, written: u32, (old, new): (u32, u32)) {
+        self.tell(|| Event::RegisterWrite { register, written, old, new });
+        if register.offset == reg::MDIC {
+            let (number, register) = (written >> 21 & 0x1f, written >> 16 & 0x1f);
+            let (write, ok) = (written >> 26 & 3 == mdic::OP_WRITE, new & mdic::ERROR == 0);
+            self.tell(|| Event::Phy { number, register, value: new as u16, write, ok });
         }
     }
 
     fn write_cause_set(&self, found: &Found, value: u32) -> bool {
         let interrupts = self.interrupts();
+        if self.is_observed() {
+            self.tell_cause_set_write(found, value);
+        }
         match found.row.effect {
             Effect::Icr => interrupts.acknowledge(value),
             Effect::Ics => interrupts.raise(value),
@@ -75,5 +116,18 @@ impl E1000 {
             _ => return false,
         }
         true
+    }
+
+    fn tell_cause_set_write(&self, found: &Found, written: u32) {
+        let interrupts = self.interrupts();
+        let (old, new) = match found.row.effect {
+            Effect::Icr => (interrupts.peek_icr(), interrupts.peek_icr() & !written),
+            Effect::Ics => (interrupts.peek_icr(), interrupts.peek_icr() | written & cause::ALL),
+            Effect::Ims => (interrupts.mask(), interrupts.mask() | written & cause::ALL),
+            Effect::Imc => (interrupts.mask(), interrupts.mask() & !written),
+            Effect::Itr => (interrupts.itr().into(), written & 0xffff),
+            _ => return,
+        };
+        self.tell(|| Event::RegisterWrite { register: *found, written, old, new });
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::moderation::{DelayTimer, NEVER, Throttle};
+use super::observe::{self, Event, Moment, Observer};
 use super::spec::cause;
 use crate::pci::{IntxLine, Msi};
 use crate::time::Clock;
@@ -45,6 +46,7 @@ pub struct Interrupts {
     line: IntxLine,
     msi: Option<Msi>,
     clock: Arc<dyn Clock>,
+    observer: Option<Arc<dyn Observer>>,
     /// The earliest deadline, readable without the lock.
     earliest: AtomicU64,
 }
@@ -79,8 +81,13 @@ impl Default for State {
 
 impl Interrupts {
     /// No cause, everything masked, line low.
-    pub fn new(line: IntxLine, msi: Option<Msi>, clock: Arc<dyn Clock>) -> Self {
-        Self { state: Mutex::default(), line, msi, clock, earliest: AtomicU64::new(NEVER) }
+    pub fn new(
+        line: IntxLine,
+        msi: Option<Msi>,
+        clock: Arc<dyn Clock>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        Self { state: Mutex::default(), line, msi, clock, observer, earliest: AtomicU64::new(NEVER) }
     }
 
     /// Latches `causes`.
@@ -232,10 +239,36 @@ impl Interrupts {
     /// Changes the state, then drives the line and the clock to match.
     fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
+        let before = self.observer.as_ref().map(|_| (state.icr, state.ims, state.asserted));
         let result = f(&mut state);
         let held_until = self.drive(&mut state);
+        if let Some(before) = before {
+            self.tell_changes(before, &state);
+        }
         self.arm(&mut state, held_until);
         result
+    }
+
+    /// Tells the observer what a change came to, in the order in which hardware does it.
+    #[cold]
+    fn tell_changes(&self, (icr, ims, asserted): (u32, u32, bool), s: &State) {
+        let Some(observer) = &self.observer else { return };
+        // No message comes from here, so bus mastering does not matter.
+        let moment = Moment { now_ns: self.clock.now_ns(), origin: observe::origin(), bus_master: true };
+        let tell = |event: Event<'_>| observer.event(&moment, &event);
+        let (raised, cleared) = (s.icr & !icr, icr & !s.icr);
+        if raised != 0 {
+            tell(Event::Raised { causes: raised, icr: s.icr, ims: s.ims });
+        }
+        if cleared != 0 {
+            tell(Event::Acknowledged { causes: cleared });
+        }
+        if ims != s.ims {
+            tell(Event::Masked { old: ims, new: s.ims });
+        }
+        if asserted != s.asserted {
+            tell(Event::Line { asserted: s.asserted });
+        }
     }
 
     /// Drives the line; returns when an assertion that the throttle holds back is due.

@@ -30,6 +30,7 @@ mod interrupt;
 pub mod led;
 mod link;
 mod moderation;
+pub mod observe;
 mod phy;
 pub mod regs;
 mod rx_fifo;
@@ -55,6 +56,7 @@ use crate::token::{Entered, Token};
 use eeprom::{Eeprom, Image};
 use filter_state::FilterListener;
 use interrupt::{Interrupts, Watch};
+use observe::{Caused, Event, Moment, Observer};
 use regs::{Effects, Regs};
 use rx_ring::RxEngine;
 use tx_ring::TxEngine;
@@ -163,6 +165,8 @@ pub struct Config {
     pub eeprom_store: Option<Arc<dyn eeprom::Store>>,
     /// The function's MSI output; without one it has no MSI capability.
     pub msi: Option<Msi>,
+    /// Who is told what happens in the device.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Config {
@@ -177,6 +181,7 @@ impl Config {
             eeprom: None,
             eeprom_store: None,
             msi: None,
+            observer: None,
         }
     }
 }
@@ -208,21 +213,23 @@ pub struct E1000 {
     filter_listener: FilterListener,
     ioaddr: AtomicU32,
     port: PeerSlot,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl E1000 {
     /// The part after power-up, with its cable in.
     pub fn new(config: Config, dma: DmaHandle, line: IntxLine, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let Config { model, mac, link_delay_ns, strict, overflow, eeprom, eeprom_store, msi } = config;
+        let Config { model, mac, link_delay_ns, strict, overflow, eeprom, eeprom_store, msi, observer } =
+            config;
         let image = eeprom.unwrap_or_else(|| Image::fresh(model, mac));
         let eeprom = Eeprom::new(image, model.eeprom_handshake());
         let mut regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
         regs.overflow = overflow;
         let pme = regs.pme.clone();
         let has_msi = msi.is_some();
-        let interrupts = Interrupts::new(line, msi, clock.clone());
+        let interrupts = Interrupts::new(line, msi, clock.clone(), observer.clone());
         interrupts.watch(Watch::Link, regs.phy.deadline());
-        Arc::new(Self {
+        let nic = Self {
             model,
             strict,
             has_msi,
@@ -238,7 +245,10 @@ impl E1000 {
             filter_listener: FilterListener::default(),
             ioaddr: AtomicU32::new(0),
             port: PeerSlot::default(),
-        })
+            observer,
+        };
+        nic.tell_reset(true);
+        Arc::new(nic)
     }
 
     /// The wake-up that was asked of the clock, or any other moment.
@@ -306,9 +316,44 @@ impl E1000 {
         &self.ioaddr
     }
 
+    /// Whether anybody wants to be told.
+    #[inline]
+    fn is_observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
+    /// Tells the observer, if there is one, what `event` makes. The register lock must be free if `event` takes it.
+    #[inline]
+    fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(observer) = &self.observer {
+            observer.event(&self.moment(), &event());
+        }
+    }
+
+    #[cold]
+    fn moment(&self) -> Moment {
+        let (now_ns, bus_master) = (self.clock.now_ns(), self.dma.enabled());
+        Moment { now_ns, origin: observe::origin(), bus_master }
+    }
+
+    /// Tells what the registers are after a reset.
+    fn tell_reset(&self, power_on: bool) {
+        if self.is_observed() {
+            let registers = self.regs().dwords().to_vec();
+            self.tell(|| Event::Reset { power_on, registers: &registers });
+        }
+    }
+
+    /// The instruction behind `access` is the cause of what follows, if anybody wants to know.
+    #[inline]
+    fn caused_by(&self, access: &Access<'_>) -> Option<Caused> {
+        self.is_observed().then(|| Caused::by(access))
+    }
+
     /// Carries out what a register handler asked for. No lock is held here.
     fn perform(&self, effects: Effects) {
         if effects.reset_interrupts {
+            self.tell_reset(effects.power_on);
             self.interrupts.reset();
         }
         if effects.stop_tx && self.tx.wait_idle() {
@@ -334,6 +379,9 @@ impl E1000 {
         }
         if effects.flush_tx_delay {
             self.interrupts.flush_tx_delay();
+        }
+        if let Some(up) = effects.link {
+            self.tell(|| Event::Link { up });
         }
         self.interrupts.raise(effects.raise);
         if let Some(up) = effects.link
@@ -505,6 +553,7 @@ impl Function for E1000 {
 
     fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
         self.look_at_deadlines();
+        let _caused = self.caused_by(access);
         match bar {
             BAR_MMIO => self.mmio_read(offset, access.width),
             bar if bar == self.io_bar() => Ok(self.io_read(offset, access.width)),
@@ -514,6 +563,7 @@ impl Function for E1000 {
 
     fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError> {
         self.look_at_deadlines();
+        let _caused = self.caused_by(access);
         match bar {
             BAR_MMIO => self.mmio_write(offset, value, access.width),
             bar if bar == self.io_bar() => {

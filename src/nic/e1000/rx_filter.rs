@@ -3,6 +3,7 @@
 //! Called under the register lock with the first bytes of a wire frame in private memory.
 
 use super::flow_control::Control;
+use super::observe::{Filter, Refusal};
 use super::regs::Regs;
 use super::rx_offload::WireFrame;
 use super::spec::{FCS_LEN, MAX_LONG, MAX_STANDARD, MIN_FRAME, rah, rctl, reg, rxd};
@@ -141,9 +142,13 @@ impl Regs {
 
     /// Whether it is one of RA0 to RA15.
     pub(super) fn is_station_address(&self, address: &[u8; 6]) -> bool {
+        self.station_entry(address).is_some()
+    }
+
+    fn station_entry(&self, address: &[u8; 6]) -> Option<u32> {
         let low = u32::from_le_bytes([address[0], address[1], address[2], address[3]]);
         let high = u32::from(u16::from_le_bytes([address[4], address[5]]));
-        (0..16).any(|n| {
+        (0..16).find(|&n| {
             let entry = self.get(reg::RAH + 8 * n);
             let selected = entry & rah::AV != 0 && entry & rah::AS_MASK == 0;
             selected && entry & 0xffff == high && self.get(reg::RAL + 8 * n) == low
@@ -154,6 +159,34 @@ impl Regs {
         let shift = [4, 3, 2, 0][(control >> rctl::MO_SHIFT & 3) as usize];
         let hash = u32::from(u16::from_le_bytes([address[4], address[5]])) >> shift & 0xfff;
         self.get(reg::MTA + 4 * (hash >> 5)) >> (hash & 31) & 1 != 0
+    }
+
+    /// For observers: which filter lets a frame with these first bytes in, the exact ones first.
+    pub(super) fn filter_of(&self, head: &[u8]) -> Filter {
+        let control = self.get(reg::RCTL);
+        let station = head.first_chunk::<6>().and_then(|address| self.station_entry(address));
+        match (station, Cast::of(head)) {
+            (Some(n), _) => Filter::Station(n as u8),
+            (_, Cast::Broadcast) if control & rctl::BAM != 0 => Filter::Broadcast,
+            (_, Cast::Broadcast | Cast::Multicast) if control & rctl::MPE != 0 => {
+                Filter::MulticastPromiscuous
+            }
+            (_, Cast::Unicast) if control & rctl::UPE != 0 => Filter::UnicastPromiscuous,
+            _ => Filter::Hash,
+        }
+    }
+
+    /// For observers: which filter keeps a frame out.
+    pub(super) fn filtered_by(&self, frame: &WireFrame<'_>) -> Refusal {
+        let control = self.get(reg::RCTL);
+        if self.flow_control(frame.head).is_some_and(|flow| flow.ends_here(control)) {
+            Refusal::FlowControl
+        } else if self.judge_address(control, frame.head).is_none() {
+            Refusal::Address
+        } else {
+            let table_empty = (0..128).all(|n| self.get(reg::VFTA + 4 * n) == 0);
+            Refusal::Vlan { table_empty }
+        }
     }
 
     fn vlan_wanted(&self, control: u32, head: &[u8]) -> bool {

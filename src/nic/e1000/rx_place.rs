@@ -7,10 +7,10 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::E1000;
 use super::link::Path;
+use super::observe::{Event, Ring, Slot};
 use super::rx_filter::{Accepted, Flaw};
 use super::rx_offload::{WireFrame, packet_checksum, verify};
 use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, rxcsum, rxd};
-use crate::memory::DmaHandle;
 use crate::netport::DropReason;
 
 /// What became of one wire frame.
@@ -57,13 +57,17 @@ pub fn place(
         Err(placed) => return placed,
     };
     let fcs = if plan.keep_fcs { frame.fcs() } else { [0; FCS_LEN] };
-    match scatter(nic.dma(), &plan, frame, &fcs, filled) {
+    match scatter(nic, &plan, frame, &fcs, filled) {
         Scattered::Done => {}
         Scattered::TooFew => return nic.regs().no_room(frame, &plan),
         Scattered::Unreadable => return Placed::NoRoom(plan.accepted),
     }
-    write_back(nic.dma(), &plan, frame, fcs, filled);
+    write_back(nic, &plan, frame, fcs, filled);
     let (delay, causes) = nic.regs().stored(&plan, frame, filled.len() as u32);
+    nic.tell(|| {
+        let head = (plan.head + filled.len() as u32) % plan.len.max(1);
+        Event::HeadMoved { ring: Ring::Rx, head, causes }
+    });
     nic.interrupts().received(delay, causes);
     Placed::Stored
 }
@@ -79,7 +83,7 @@ enum Scattered {
 
 /// Copies the frame into as many buffers as it takes.
 fn scatter(
-    dma: &DmaHandle,
+    nic: &E1000,
     plan: &Plan,
     frame: &WireFrame<'_>,
     fcs: &[u8; 4],
@@ -94,14 +98,18 @@ fn scatter(
             return Scattered::TooFew;
         }
         let at = plan.base.wrapping_add(u64::from(index) * DESC_LEN);
-        let mut address = [0; 8];
-        if dma.read(at, &mut address).is_err() {
+        // Only the address matters; an observer sees the whole descriptor.
+        let (mut raw, observed) = ([0; DESC_LEN as usize], nic.is_observed());
+        if nic.dma().read(at, &mut raw[..if observed { 16 } else { 8 }]).is_err() {
+            nic.tell(|| Event::DmaFailed { ring: Ring::Rx, descriptor: true, address: at, len: raw.len() });
             return Scattered::Unreadable;
         }
-        let address = u64::from_le_bytes(address);
+        nic.tell(|| Event::Fetched { ring: Ring::Rx, slot: Slot { index, address: at }, raw });
+        let [a, b, c, d, e, f, g, h, ..] = raw;
+        let address = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         // A null address holds nothing; the frame goes on in the next descriptor.
         let len = if address == 0 { 0 } else { left.min(plan.buffer_len) };
-        bytes.write(dma, address, len);
+        bytes.write(nic, address, len);
         filled.push((at, len as u16));
         left -= len;
         index = if index + 1 >= plan.len { 0 } else { index + 1 };
@@ -127,13 +135,13 @@ impl<'a> Pieces<'a> {
 
     /// Writes the next `len` bytes at `address`. What does not reach memory is lost, as on the bus; the handle
     /// counts the aborts.
-    fn write(&mut self, dma: &DmaHandle, mut address: u64, mut len: usize) {
+    fn write(&mut self, nic: &E1000, mut address: u64, mut len: usize) {
         while len > 0 && self.at < self.pieces.len() {
             let piece = self.pieces[self.at];
             let n = piece.len().min(len);
-            if n > 0 {
-                // A master abort is not reported to the driver by this part.
-                let _ = dma.write(address, &piece[..n]);
+            // A master abort is not reported to the driver by this part.
+            if n > 0 && nic.dma().write(address, &piece[..n]).is_err() {
+                nic.tell(|| Event::DmaFailed { ring: Ring::Rx, descriptor: false, address, len: n });
             }
             address = address.wrapping_add(n as u64);
             len -= n;
@@ -146,7 +154,7 @@ impl<'a> Pieces<'a> {
 }
 
 /// Writes the descriptors back, each with DD last.
-fn write_back(dma: &DmaHandle, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], filled: &[(u64, u16)]) {
+fn write_back(nic: &E1000, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], filled: &[(u64, u16)]) {
     let verdicts = verify(frame, plan.rxcsum);
     let start = (plan.rxcsum & rxcsum::PCSS_MASK) as usize;
     let sum = packet_checksum(frame, start, plan.vlan.is_some(), plan.keep_fcs.then_some(fcs));
@@ -164,9 +172,14 @@ fn write_back(dma: &DmaHandle, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4],
             body[6..].copy_from_slice(&plan.vlan.unwrap_or(0).to_le_bytes());
         }
         // Errors here mean that the ring is gone under our hands: nobody is left to tell.
-        let _ = dma.write(at + 8, &body);
+        let _ = nic.dma().write(at + 8, &body);
         fence(Ordering::Release);
-        let _ = dma.write(at + 12, &[status]);
+        let _ = nic.dma().write(at + 12, &[status]);
+        nic.tell(|| {
+            body[4] = status;
+            let slot = Slot { index: (at.wrapping_sub(plan.base) / DESC_LEN) as u32, address: at };
+            Event::WrittenBack { ring: Ring::Rx, slot, raw: body, found: None }
+        });
     }
 }
 

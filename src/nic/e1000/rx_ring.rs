@@ -7,12 +7,13 @@
 
 use super::interrupt::Delay;
 use super::link::Path;
+use super::observe::{Disposition, Event, Refusal};
 use super::regs::Regs;
 use super::rx_fifo::{Fifo, Waiting};
 use super::rx_filter::{Accepted, Verdict};
 use super::rx_offload::{Tail, WireFrame};
 use super::rx_place::{Placed, Plan, place};
-use super::spec::{DESC_LEN, FCS_LEN, cause, ctrl, rctl, reg, rsrpd_size};
+use super::spec::{DESC_LEN, FCS_LEN, MAX_STANDARD, cause, ctrl, rctl, reg, rsrpd_size};
 use super::stats::{Cast, WireFrames};
 use super::{E1000, Overflow};
 use crate::netport::segment::SegmentPlan;
@@ -105,12 +106,14 @@ impl RxEngine {
         } else {
             nic.regs().admit(frame, source).map_or_else(|gone| gone, Placed::NoRoom)
         };
-        match placed {
+        let placed = match placed {
             Placed::NoRoom(accepted) if nic.regs().overflow == Overflow::Drop => {
                 self.queue(nic, frame, accepted)
             }
             placed => placed,
-        }
+        };
+        tell_arrival(nic, frame, placed, self.fifo.is_empty());
+        placed
     }
 
     fn queue(&mut self, nic: &E1000, frame: &WireFrame<'_>, accepted: Accepted) -> Placed {
@@ -230,10 +233,36 @@ impl RxEngine {
     }
 }
 
+/// Tells the observer about a frame and what became of it; the filters are asked once more for that.
+fn tell_arrival(nic: &E1000, frame: &WireFrame<'_>, placed: Placed, at_once: bool) {
+    nic.tell(|| {
+        let regs = nic.regs();
+        let disposition = match placed {
+            Placed::Stored if at_once => Disposition::Stored(regs.filter_of(frame.head)),
+            Placed::Stored | Placed::NoRoom(_) => Disposition::NoDescriptors(regs.filter_of(frame.head)),
+            Placed::Gone(why) => Disposition::Dropped(why, regs.refusal_of(frame, why)),
+        };
+        Event::Arrived { head: frame.head, payload: frame.payload, len: frame.len(), disposition }
+    });
+}
+
 /// A frame met a full FIFO.
 fn lose(nic: &E1000, frame: &WireFrame<'_>) {
     nic.regs().overrun(frame);
     nic.interrupts().raise(cause::RXO);
+}
+
+impl Regs {
+    /// Why a frame is gone.
+    fn refusal_of(&self, frame: &WireFrame<'_>, why: DropReason) -> Refusal {
+        match why {
+            DropReason::LinkDown => Refusal::Off,
+            DropReason::Overrun => Refusal::Overrun,
+            DropReason::Filtered => self.filtered_by(frame),
+            _ if frame.len() + FCS_LEN > MAX_STANDARD => Refusal::TooLong,
+            _ => Refusal::Flawed,
+        }
+    }
 }
 
 /// Whether the receiver could take a frame now.

@@ -7,12 +7,14 @@
 use super::E1000;
 use super::interrupt::{Delay, Watch};
 use super::link::Path;
+use super::observe::{Disposition, Event, Fcs, Ring, SentFrame, Slot};
 use super::regs::Regs;
 use super::spec::{DESC_LEN, FCS_LEN, MAX_TX_FRAME, MIN_FRAME, cause, ctrl, reg, tctl, txd};
 use super::stats::{Cast, WireFrames};
 use super::tx_context::Contexts;
 use super::tx_frame::{Data, Descriptor, Packet, Report, decode, insert_tag};
 use super::tx_offload::{Job, finish_checksums, pass_checksums, pass_segmentation};
+use crate::memory::DmaError;
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, Frame, FrameMeta, Offloads};
 use crate::token::Round;
@@ -44,6 +46,8 @@ pub struct TxEngine {
     sent: Vec<WireFrames>,
     buffer: Vec<u8>,
     segment: Vec<u8>,
+    /// For observers: who made the FCS of the packet in hand.
+    fcs: Fcs,
 }
 
 /// A packet that the peer has not taken yet, whole in private memory.
@@ -163,8 +167,16 @@ impl TxEngine {
             let at = view.base.wrapping_add(u64::from(self.next) * DESC_LEN);
             let mut raw = [0; DESC_LEN as usize];
             if nic.dma().read(at, &mut raw).is_err() {
+                nic.tell(|| Event::DmaFailed {
+                    ring: Ring::Tx,
+                    descriptor: true,
+                    address: at,
+                    len: raw.len(),
+                });
                 return Fetched::Fault;
             }
+            let slot = Slot { index: self.next, address: at };
+            nic.tell(|| Event::Fetched { ring: Ring::Tx, slot, raw });
             self.next = if self.next + 1 >= view.len { 0 } else { self.next + 1 };
             let (descriptor, report) = decode(&raw);
             self.note_write_back(at, raw[12], report);
@@ -195,7 +207,8 @@ impl TxEngine {
 
     /// The ring ended inside a packet: what is there is copied, so that its descriptors can be given back.
     fn give_back_partial(&mut self, nic: &E1000, view: &View) {
-        if self.packet.absorb(nic.dma()).is_err() {
+        if let Err(error) = self.packet.absorb(nic.dma()) {
+            tell_unreadable(nic, error);
             nic.regs().counters.tx_errors += 1;
         }
         if self.next != view.head || !self.write_backs.is_empty() {
@@ -206,13 +219,15 @@ impl TxEngine {
     /// Sends the packet that has just been completed.
     fn send(&mut self, nic: &E1000, view: &View) -> Pushed {
         let job = Job::of(self.packet.offload(), &self.contexts);
-        let (Some(job), Some(last)) = (job, self.last) else { return self.give_up(nic) };
+        let (Some(job), Some(last)) = (job, self.last) else {
+            return self.give_up(nic, Disposition::BadRequest);
+        };
         let too_long = match job {
             Job::Checksums { .. } => self.packet.len() > MAX_TX_FRAME,
             Job::Segment(_) => self.packet.is_oversize(),
         };
         if too_long {
-            return self.give_up(nic);
+            return self.give_up(nic, Disposition::TooLong);
         }
         if self.packet.is_empty() {
             // A descriptor of no bytes, alone: nothing goes out, but its status is reported.
@@ -226,9 +241,19 @@ impl TxEngine {
         }
     }
 
-    fn give_up(&mut self, nic: &E1000) -> Pushed {
+    fn give_up(&mut self, nic: &E1000, disposition: Disposition) -> Pushed {
+        nic.tell(|| {
+            let rest = self.packet.len();
+            let (mss, checksum_left, fcs) = (None, false, Fcs::Appended);
+            Event::Sent(SentFrame { head: &[], rest, mss, checksum_left, fcs, disposition })
+        });
         nic.regs().counters.tx_errors += 1;
         Pushed::Done
+    }
+
+    fn give_up_unreadable(&mut self, nic: &E1000, error: DmaError) -> Pushed {
+        tell_unreadable(nic, error);
+        self.give_up(nic, Disposition::Unreadable)
     }
 }
 
@@ -252,7 +277,7 @@ impl TxEngine {
         tag: Option<(u16, u16)>,
         accepts: Offloads,
     ) -> Pushed {
-        let Job::Checksums { ip, l4 } = *job else { return self.give_up(nic) };
+        let Job::Checksums { ip, l4 } = *job else { return self.give_up(nic, Disposition::BadRequest) };
         let len = self.packet.len();
         let passed = job.private_len(accepts, len);
         // Without IFCS the driver's FCS is at the end, where only a copy can find it. A tag brings its own FCS.
@@ -260,11 +285,21 @@ impl TxEngine {
         let whole = brings_fcs || len <= COPY_WHOLE;
         let head_len = passed.filter(|_| !whole).map_or(len, |needed| needed.max(COPY_HEAD));
         let buffer = std::mem::take(&mut self.buffer);
-        let Ok(mut gathered) = self.packet.gather(nic.dma(), head_len, buffer) else {
-            return self.give_up(nic);
+        let mut gathered = match self.packet.gather(nic.dma(), head_len, buffer) {
+            Ok(gathered) => gathered,
+            Err(error) => return self.give_up_unreadable(nic, error),
         };
         // Only a strict board sends a bad FCS; elsewhere its driver forgot IFCS.
+        let before = gathered.head.len();
         let own_fcs = if brings_fcs { strip_fcs(&mut gathered.head, nic.strict()) } else { None };
+        let stripped = own_fcs.is_none() && gathered.head.len() < before;
+        self.fcs = if !brings_fcs {
+            Fcs::Appended
+        } else if stripped {
+            Fcs::Brought
+        } else {
+            Fcs::Missing
+        };
         let mut meta = FrameMeta::default();
         if passed.is_some() {
             meta = pass_checksums(&mut gathered.head, ip, l4);
@@ -298,18 +333,20 @@ impl TxEngine {
         tag: Option<(u16, u16)>,
         accepts: Offloads,
     ) -> Pushed {
-        let Job::Segment(plan) = *job else { return self.give_up(nic) };
+        let Job::Segment(plan) = *job else { return self.give_up(nic, Disposition::BadRequest) };
         let len = self.packet.len();
         if plan.header_len > len {
             nic.regs().count(reg::TSCTFC, 1);
-            return self.give_up(nic);
+            return self.give_up(nic, Disposition::BadRequest);
         }
         let passed = job.private_len(accepts, len).filter(|_| tag.is_none());
         let head_len = passed.map_or(len, |needed| needed.max(COPY_HEAD));
         let buffer = std::mem::take(&mut self.buffer);
-        let Ok(mut gathered) = self.packet.gather(nic.dma(), head_len, buffer) else {
-            return self.give_up(nic);
+        let mut gathered = match self.packet.gather(nic.dma(), head_len, buffer) {
+            Ok(gathered) => gathered,
+            Err(error) => return self.give_up_unreadable(nic, error),
         };
+        self.fcs = Fcs::Appended;
         let meta = passed.and_then(|_| pass_segmentation(&mut gathered.head, len, &plan));
         let Some(meta) = meta else {
             let rest = Frame { head: &[], body: &gathered.body, meta: FrameMeta::default() };
@@ -336,6 +373,9 @@ impl TxEngine {
             Path::Loopback => (!nic.loop_back(frame, None)).then_some(Pushed::Later),
             Path::Wire | Path::Down => (nic.port().send(frame) == Delivery::Full).then_some(Pushed::Full),
         };
+        let taken = if view.path == Path::Loopback { Disposition::LoopedBack } else { Disposition::Sent };
+        let disposition = if refused.is_some() { Disposition::PeerFull } else { taken };
+        nic.tell(|| Event::Sent(sent_frame(frame, self.fcs, disposition)));
         let Some(refused) = refused else { return Pushed::Done };
         let mut bytes = Vec::with_capacity(frame.len());
         frame.copy_to(&mut bytes);
@@ -345,6 +385,7 @@ impl TxEngine {
 
     /// A frame with an FCS of the driver's own that is not the frame's: every MAC on the wire drops it.
     fn offer_damaged(&mut self, nic: &E1000, view: &View, frame: &Frame<'_>, fcs: Option<[u8; 4]>) -> Pushed {
+        nic.tell(|| Event::Sent(sent_frame(frame, Fcs::Missing, Disposition::BadFcs)));
         if view.path == Path::Loopback {
             // A full queue loses it: nothing depends on a damaged frame.
             nic.loop_back(frame, fcs);
@@ -450,10 +491,13 @@ impl TxEngine {
     fn report(&mut self, nic: &E1000, view: &View) {
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
         for &(at, status) in &self.write_backs {
+            nic.tell_tx_write_back(view.base, at, status);
             // The ring may have lost its memory meanwhile; then there is nobody to tell.
             let _ = nic.dma().write(at, &[status]);
         }
         let causes = nic.regs().tx_done(view, self.next, &self.sent);
+        let reported = if self.write_backs.is_empty() { 0 } else { cause::TXDW };
+        nic.tell(|| Event::HeadMoved { ring: Ring::Tx, head: self.next, causes: causes | reported });
         if self.write_backs.is_empty() {
             nic.interrupts().raise(causes);
         } else {
@@ -463,6 +507,37 @@ impl TxEngine {
         self.write_backs.clear();
         self.sent.clear();
         self.may_wait = true;
+    }
+}
+
+impl E1000 {
+    /// On a strict board with an observer, what lies in memory goes along, to be compared with what was fetched.
+    fn tell_tx_write_back(&self, base: u64, at: u64, status: u8) {
+        self.tell(|| {
+            let address = at - 12;
+            let slot = Slot { index: (address.wrapping_sub(base) / DESC_LEN) as u32, address };
+            let mut raw = [0; DESC_LEN as usize];
+            let found = (self.strict() && self.dma().read(address, &mut raw).is_ok()).then_some(raw);
+            let raw = [0, 0, 0, 0, status, 0, 0, 0];
+            Event::WrittenBack { ring: Ring::Tx, slot, raw, found }
+        });
+    }
+}
+
+fn sent_frame<'a>(frame: &Frame<'a>, fcs: Fcs, disposition: Disposition) -> SentFrame<'a> {
+    SentFrame {
+        head: frame.head,
+        rest: frame.len() - frame.head.len(),
+        mss: frame.meta.gso.map(|gso| gso.mss),
+        checksum_left: frame.meta.csum.is_some(),
+        fcs,
+        disposition,
+    }
+}
+
+fn tell_unreadable(nic: &E1000, error: DmaError) {
+    if let DmaError::NotRam { addr, len } = error {
+        nic.tell(|| Event::DmaFailed { ring: Ring::Tx, descriptor: false, address: addr, len });
     }
 }
 

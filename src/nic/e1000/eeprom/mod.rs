@@ -23,6 +23,8 @@ pub struct Eeprom {
     write_enabled: bool,
     wire: Wire,
     data_out: bool,
+    /// The last word that was read or programmed, for observers: address, value, whether it was programmed.
+    noted: Option<(u32, u16, bool)>,
 }
 
 /// Where the serial protocol stands.
@@ -66,6 +68,7 @@ impl Eeprom {
             write_enabled: false,
             wire: Wire::Idle,
             data_out: true,
+            noted: None,
         }
     }
 
@@ -77,6 +80,11 @@ impl Eeprom {
     /// Whether the guest has changed the contents since the last call.
     pub fn take_programmed(&mut self) -> bool {
         std::mem::take(&mut self.programmed)
+    }
+
+    /// The last word that was read (address, value, false) or programmed (true) since the last call.
+    pub fn take_noted(&mut self) -> Option<(u32, u16, bool)> {
+        self.noted.take()
     }
 
     /// Device reset: the pins fall; contents and the chip's own write enable stay.
@@ -110,12 +118,13 @@ impl Eeprom {
     }
 
     /// The value of EERD after `value` was written: reads complete at once.
-    pub fn read_by_eerd(&self, value: u32) -> u32 {
+    pub fn read_by_eerd(&mut self, value: u32) -> u32 {
         let address = value & 0xff00;
         if value & EERD_START == 0 {
             return address;
         }
         let word = self.image.words().get((address >> 8) as usize).copied().unwrap_or(0xffff);
+        self.noted = Some((address >> 8, word, false));
         u32::from(word) << 16 | address | EERD_DONE
     }
 
@@ -160,7 +169,10 @@ impl Eeprom {
     fn read_bit(&mut self, address: usize, bit: u32) -> Wire {
         self.data_out = self.image.word(address) >> (15 - bit) & 1 != 0;
         match bit + 1 {
-            16 => Wire::Reading { address: address + 1, bit: 0 },
+            16 => {
+                self.noted = Some((address as u32, self.image.word(address), false));
+                Wire::Reading { address: address + 1, bit: 0 }
+            }
             bit => Wire::Reading { address, bit },
         }
     }
@@ -175,6 +187,7 @@ impl Eeprom {
             };
             for address in words {
                 self.programmed |= self.image.program(address, program.value);
+                self.noted = Some((address as u32, program.value, true));
             }
         }
         self.wire = Wire::Idle;

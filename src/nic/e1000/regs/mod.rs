@@ -44,6 +44,8 @@ pub struct Effects {
     pub filters_changed: bool,
     /// The guest has programmed the EEPROM.
     pub eeprom_programmed: bool,
+    /// It was RST#, not CTRL.RST.
+    pub power_on: bool,
     /// Autonegotiation's deadline may have changed, to this.
     pub negotiation: Option<Option<u64>>,
 }
@@ -135,6 +137,22 @@ impl Regs {
         self.clock.now_ns()
     }
 
+    /// All stored values, one dword after the other.
+    pub(super) fn dwords(&self) -> &[u32] {
+        &self.values
+    }
+
+    /// What a register would read, without side effects. ICR, ICS, IMS and ITR live elsewhere.
+    pub fn peek(&self, found: &Found) -> u32 {
+        match found.row.effect {
+            Effect::Status => self.status(),
+            Effect::Eecd => self.eeprom.read_eecd(),
+            Effect::Wuc => self.read_wuc(),
+            _ if found.row.class == Class::Wo => 0,
+            _ => self.values[found.index()],
+        }
+    }
+
     /// Reads a register with its side effects.
     pub fn read(&mut self, found: &Found) -> u32 {
         match found.row.effect {
@@ -165,7 +183,10 @@ impl Regs {
                 self.eeprom.write_eecd(value);
                 effects.eeprom_programmed = self.eeprom.take_programmed();
             }
-            Effect::Eerd => self.set(reg::EERD, self.eeprom.read_by_eerd(value)),
+            Effect::Eerd => {
+                let answer = self.eeprom.read_by_eerd(value);
+                self.set(reg::EERD, answer);
+            }
             Effect::CtrlExt if value & ctrl_ext::EE_RST != 0 => self.load_from_eeprom(),
             Effect::Mdic => self.mdic_written(value, &mut effects),
             Effect::Rctl => {
@@ -244,6 +265,7 @@ impl Regs {
             stop_rx: true,
             stop_tx: true,
             rx_wake: true,
+            power_on,
             ..Effects::default()
         };
         self.tx_epoch += 1;
