@@ -19,3 +19,4 @@ pub mod pci;
 pub mod sys;
 pub mod time;
 pub mod token;
+pub mod trace;

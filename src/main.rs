@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use minivmm::cli::{self, Command};
-use minivmm::machine::{Machine, accel_help};
+use minivmm::machine::{Machine, accel_help, trace_help};
 use minivmm::sys::Notices;
 
 /// Usage or set-up error (docs/exit-status.md).
@@ -21,6 +21,7 @@ fn run() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::AccelHelp) => print(&accel_help()),
+        Ok(Command::TraceHelp(text)) => print(&(text + &trace_help())),
         Ok(Command::Run(config)) => {
             config.warnings.iter().for_each(|warning| eprintln!("minivmm: {warning}"));
             match Machine::new(*config, Notices::stderr()) {

@@ -24,6 +24,8 @@ pub enum Command {
     Print(String),
     /// Print which accelerators this build and this host have (only `machine` knows) and exit with status 0.
     AccelHelp,
+    /// Print this text and then which events there are (only `machine` knows) and exit with status 0.
+    TraceHelp(String),
 }
 
 /// One machine, as the command line describes it.
@@ -70,6 +72,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// `-result`: where a JSON object about the run goes.
     pub result: Option<PathBuf>,
+    /// `-d` and `-trace`.
+    pub observe: ObserveConfig,
     /// `-machine`.
     pub machine: MachineConfig,
     /// `-fw_cfg`, in the order given; names are unique.
@@ -106,6 +110,51 @@ pub enum CpuModel {
     Host,
     /// Everything that the accelerator can do.
     Max,
+}
+
+/// `-d` and `-trace`: what is told about the devices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObserveConfig {
+    /// `-d guest_errors`.
+    pub doctor: Option<DoctorMode>,
+    /// `-d symbols=`: names for guest addresses.
+    pub symbols: Option<PathBuf>,
+    /// `-trace`, in the order given.
+    pub traces: Vec<TraceOptions>,
+}
+
+/// What becomes of a driver's mistakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoctorMode {
+    /// They are told.
+    Report,
+    /// The first error or warning ends the run.
+    Fatal,
+}
+
+/// `-trace`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceOptions {
+    /// Which events, with `*`; never empty.
+    pub pattern: String,
+    /// `file=`. None: standard error.
+    pub file: Option<PathBuf>,
+    /// `format=`.
+    pub format: TraceFormat,
+    /// `limit=`: events a second; zero is no limit.
+    pub limit: u32,
+}
+
+/// `format=` of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TraceFormat {
+    /// A line for each event.
+    #[default]
+    Text,
+    /// A JSON object on a line for each event.
+    Json,
+    /// The frames, each with a comment.
+    PcapNg,
 }
 
 /// `-machine`: `pc` and `q35` both name the one machine there is.
@@ -295,6 +344,8 @@ pub struct E1000Options {
     pub overflow: NicOverflow,
     /// `eeprom=`: the file that keeps its EEPROM; no other NIC's.
     pub eeprom: Option<PathBuf>,
+    /// `coverage=`: where it is written what the driver has used of the device.
+    pub coverage: Option<PathBuf>,
 }
 
 /// `addr=SLOT[.FUNCTION]` on PCI bus 0.

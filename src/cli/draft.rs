@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::{
     AccelChoice, Chardev, CpuModel, DEFAULT_MEMORY, Device, FwCfgFile, MachineConfig, MonitorConfig, Netdev,
+    ObserveConfig,
 };
 use super::error::Context;
 use super::fault_plan::FaultPlan;
@@ -53,6 +54,7 @@ pub(super) struct Draft {
     pub(super) no_reboot: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) result: Option<PathBuf>,
+    pub(super) observe: ObserveConfig,
     pub(super) machine: MachineConfig,
     pub(super) fw_cfg: Vec<FwCfgFile>,
 }
@@ -101,6 +103,7 @@ impl Default for Draft {
             no_reboot: false,
             timeout: None,
             result: None,
+            observe: ObserveConfig::default(),
             machine: MachineConfig::default(),
             fw_cfg: Vec::new(),
         }

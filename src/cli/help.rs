@@ -11,7 +11,7 @@ use super::net;
 use super::netdev::{BACKENDS, Backend};
 use super::options::{Group, OPTIONS, Spec};
 use super::socket_chardev;
-use super::{fault, object};
+use super::{fault, object, observe};
 
 /// `-version`.
 pub(super) fn version() -> String {
@@ -71,6 +71,7 @@ const EXIT_STATUSES: &str = "\
 Exit status:
     0    the guest powered off; or reset under -no-reboot; or Ctrl-A x
     1    the command line or the set-up was wrong; one line on standard error says how
+  122    -d guest_errors=fatal: the driver did something wrong
   124    -timeout was reached
   125    internal error
   126    the guest panicked, triple-faulted, or halted every CPU with interrupts off
@@ -204,6 +205,16 @@ fn keys<'a>(keys: impl Iterator<Item = &'a Key>) -> String {
         format!("  {:22} - {}{default}\n", format!("{}=<{}>", key.name, key.kind), key.text)
     };
     sorted.into_iter().map(line).collect()
+}
+
+/// `-d help`.
+pub(super) fn log() -> String {
+    format!("-d options:\n{}", keys(observe::LOG.keys.iter()))
+}
+
+/// `-trace help`, without the events.
+pub(super) fn trace() -> String {
+    format!("-trace options:\n{}", keys(observe::TRACE.keys.iter()))
 }
 
 /// `-machine help`.

@@ -25,6 +25,7 @@ mod net;
 mod netdev;
 mod nic;
 mod object;
+mod observe;
 mod options;
 mod socket_chardev;
 mod socket_options;
@@ -38,9 +39,9 @@ use error::{Context, Wrong};
 
 pub use config::{
     AccelChoice, AddressChoice, BridgeHelper, Chardev, Command, Config, CpuModel, DEFAULT_MEMORY, Device,
-    E1000Options, FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack, MAX_CPUS,
-    MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, MonitorConfig, Netdev, NetdevKind, NicModel,
-    NicOverflow, PciAddress, ScriptChoice, TapOptions,
+    DoctorMode, E1000Options, FwCfgFile, FwCfgSource, HubPortOptions, IsaDebugExitOptions, KernelUnpack,
+    MAX_CPUS, MAX_MEMORY, MAX_SERIALS, MIN_MEMORY, MachineConfig, MonitorConfig, Netdev, NetdevKind,
+    NicModel, NicOverflow, ObserveConfig, PciAddress, ScriptChoice, TapOptions, TraceFormat, TraceOptions,
 };
 pub use error::CliError;
 pub use fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};

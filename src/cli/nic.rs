@@ -26,6 +26,12 @@ const KEYS: &[Key] = &[
         text: "PCI slot, hexadecimal, 1 to 1e",
     },
     Key {
+        name: "coverage",
+        kind: Kind::Str,
+        default: "",
+        text: "file for what the driver has used of the device, as JSON; FILE.txt: the same as a table",
+    },
+    Key {
         name: "eeprom",
         kind: Kind::Str,
         default: "",
@@ -123,6 +129,7 @@ fn build(model: NicModel, fields: &Fields<'_>) -> Result<Device, CliError> {
         strict: fields.get("strict", values::on_off)?.unwrap_or(false),
         overflow: fields.get("overflow", overflow)?.unwrap_or_default(),
         eeprom: fields.get("eeprom", values::path)?,
+        coverage: fields.get("coverage", values::path)?,
     }))
 }
 

@@ -12,7 +12,8 @@ use super::config::{AccelChoice, Chardev, Command, Device, MAX_SERIALS, MonitorC
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
 use super::{
-    absent, chardev, check, device, fault, help, machine, net, netdev, object, socket_chardev, values,
+    absent, chardev, check, device, fault, help, machine, net, netdev, object, observe, socket_chardev,
+    values,
 };
 
 /// An option that exists.
@@ -190,6 +191,20 @@ pub(super) static OPTIONS: &[Spec] = &[
         Group::Run,
         "how the run ended and its counters, as JSON; SIGUSR1 writes it at once",
         Apply::Path(set_result),
+    ),
+    option(
+        "d",
+        "ITEM[,ITEM]",
+        Group::Run,
+        "guest_errors: say what the driver does wrong; guest_errors=fatal: and end the run; -d help",
+        Apply::Text(set_log),
+    ),
+    option(
+        "trace",
+        "PATTERN[,file=FILE][,format=text|json|pcapng]",
+        Group::Run,
+        "tell what happens in the NIC, as in 'e1000_*'; -trace help",
+        Apply::Text(add_trace),
     ),
     alias(option("help", "", Group::Help, "this text", Apply::Flag(print_help)), &["h"]),
     option("version", "", Group::Help, "the version", Apply::Flag(print_version)),
@@ -488,6 +503,25 @@ fn set_timeout(draft: &mut Draft, context: &Context, text: &str) -> Result<Optio
         return Err(context.error(wrong));
     }
     draft.timeout = Some(timeout);
+    Ok(None)
+}
+
+fn set_log(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    match observe::log(context, text)? {
+        observe::LogRequest::List => return Ok(Some(Command::Print(help::log()))),
+        observe::LogRequest::Set { doctor, symbols } => {
+            draft.observe.doctor = doctor.or(draft.observe.doctor);
+            draft.observe.symbols = symbols.or(draft.observe.symbols.take());
+        }
+    }
+    Ok(None)
+}
+
+fn add_trace(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    match observe::trace(context, text)? {
+        observe::TraceRequest::List => return Ok(Some(Command::TraceHelp(help::trace()))),
+        observe::TraceRequest::Add(trace) => draft.observe.traces.push(trace),
+    }
     Ok(None)
 }
 

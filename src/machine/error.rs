@@ -53,6 +53,12 @@ pub enum SetupError {
     /// More devices than slots.
     #[error("all PCI slots are taken: remove a -device")]
     NoSlot,
+    /// `-trace`.
+    #[error(transparent)]
+    Trace(#[from] crate::trace::TraceError),
+    /// `-d symbols=`.
+    #[error("-d symbols=: {0}")]
+    Symbols(#[from] crate::trace::SymbolError),
     /// `eeprom=`.
     #[error("-device: {0}")]
     Eeprom(#[from] EepromError),

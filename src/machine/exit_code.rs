@@ -25,6 +25,8 @@ pub enum EndReason {
     TripleFault,
     /// Every vCPU halted with interrupts off: nothing can wake the guest.
     Halted,
+    /// `-d guest_errors=fatal`: the driver did something wrong.
+    DriverFinding(String),
     /// `-timeout` passed.
     Timeout(Duration),
     /// The user asked (Ctrl-A x).
@@ -41,6 +43,7 @@ impl EndReason {
         match self {
             Self::PowerOff | Self::Reset | Self::Quit => 0,
             Self::CommandExit(status) | Self::DebugExit(status) => *status,
+            Self::DriverFinding(_) => 122,
             Self::Timeout(_) => 124,
             Self::Internal(_) => 125,
             Self::Panic(_) | Self::TripleFault | Self::Halted => 126,
@@ -58,7 +61,7 @@ impl EndReason {
             Self::Panic(_) => (true, "guest-panic"),
             Self::Quit => (false, "host-qmp-quit"),
             Self::Signal(_) => (false, "host-signal"),
-            Self::Timeout(_) | Self::Internal(_) => (false, "host-error"),
+            Self::DriverFinding(_) | Self::Timeout(_) | Self::Internal(_) => (false, "host-error"),
         };
         Cause { guest, reason }
     }
@@ -73,6 +76,7 @@ impl EndReason {
             Self::Panic(_) => "panic",
             Self::TripleFault => "triple-fault",
             Self::Halted => "halted",
+            Self::DriverFinding(_) => "driver-finding",
             Self::Timeout(_) => "timeout",
             Self::Quit => "quit",
             Self::Signal(_) => "signal",
@@ -92,6 +96,7 @@ impl fmt::Display for EndReason {
             Self::Panic(words) => write!(f, "guest panicked: {words}"),
             Self::TripleFault => write!(f, "guest triple-faulted"),
             Self::Halted => write!(f, "every CPU of the guest is halted with interrupts off"),
+            Self::DriverFinding(what) => write!(f, "-d guest_errors=fatal: {what}"),
             Self::Timeout(after) => write!(f, "-timeout: {after:?} passed"),
             Self::Quit => write!(f, "quit"),
             Self::Signal(number) => write!(f, "ended by signal {number}"),
@@ -110,6 +115,7 @@ mod tests {
             (EndReason::PowerOff, 0),
             (EndReason::CommandExit(7), 7),
             (EndReason::DebugExit(33), 33),
+            (EndReason::DriverFinding(String::new()), 122),
             (EndReason::Timeout(Duration::from_secs(1)), 124),
             (EndReason::Internal(String::new()), 125),
             (EndReason::Panic(String::new()), 126),

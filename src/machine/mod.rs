@@ -15,12 +15,14 @@ mod gate;
 pub mod lifecycle;
 mod monitors;
 mod nics;
+mod observers;
 pub mod pc;
 mod report;
 mod serial;
 pub mod vcpu_thread;
 pub mod watch;
 
+pub use crate::trace::help as trace_help;
 pub use accel_choice::help as accel_help;
 pub use error::SetupError;
 pub use exit_code::EndReason;
@@ -48,6 +50,7 @@ use executor::LoopExecutor;
 use exits::Buses;
 use lifecycle::{Lifecycle, Next};
 use nics::Nic;
+use observers::Watchers;
 use report::Reporter;
 
 /// A machine, set up and ready to run.
@@ -101,7 +104,8 @@ impl Machine {
         let mut board = Board::new(around, files)?;
         let mux = monitors::mux(&config);
         let terminal = serial::add(&config.serials, &mut board, &around, &life, &notices, mux)?;
-        let nics = add_devices(&config.devices, &board, &around, &vm, &network, &notices)?;
+        let watchers = Watchers::new(&config.observe, &config.kernel, &clock, &life, &notices)?;
+        let nics = add_devices(&config.devices, &board, &around, &vm, &network, &watchers, &notices)?;
         nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
         board.pci.program_bars()?;
         let tables = table_config(&config, &board);
@@ -114,6 +118,7 @@ impl Machine {
             started,
             network,
             nics,
+            watchers,
             notices: notices.clone(),
         });
         let signals = watch_signals(&events, &life, &reporter)?;
@@ -173,6 +178,7 @@ impl Machine {
         self.stop();
         self.control.events.raise(&Event::Shutdown(reason.cause()));
         self.reporter.write(Some(&reason));
+        self.reporter.end_watch();
         // Each session answers what it was asked.
         self.monitors.clear();
         reason
@@ -235,6 +241,7 @@ fn add_devices(
     around: &Surroundings<'_>,
     vm: &Arc<dyn Vm>,
     network: &Network,
+    watchers: &Watchers,
     notices: &Notices,
 ) -> Result<Vec<Nic>, SetupError> {
     let mut taken: Vec<u8> = pc::RESERVED_SLOTS.to_vec();
@@ -251,7 +258,8 @@ fn add_devices(
                 let free = || (1..pc::ISA_BRIDGE_SLOT).find(|slot| !taken.contains(slot));
                 let slot = options.addr.map(|a| a.slot).or_else(free).ok_or(SetupError::NoSlot)?;
                 taken.push(slot);
-                nics.push(Nic::new(options, slot, around, board, vm.clone(), network, notices)?);
+                let watchers = watchers.of_nic(options, nics::model(options), slot);
+                nics.push(Nic::new(options, slot, around, board, vm.clone(), network, watchers, notices)?);
             }
         }
     }

@@ -7,6 +7,7 @@ use super::board::{Board, Surroundings};
 use super::eeprom_file::EepromFile;
 use super::error::SetupError;
 use super::gate::Gate;
+use super::observers::NicWatchers;
 use super::pc;
 use crate::cli::{E1000Options, NicModel, NicOverflow};
 use crate::event::HostTimer;
@@ -32,6 +33,8 @@ pub struct Nic {
     pub gate: Arc<Gate>,
     /// Monitors were told that its filters changed, and have not asked since.
     pub filters_told: Arc<AtomicBool>,
+    /// Who watches it.
+    pub watchers: NicWatchers,
 }
 
 impl Nic {
@@ -39,6 +42,7 @@ impl Nic {
     ///
     /// # Errors
     /// [`SetupError`] when the slot or the netdev is taken, the EEPROM's file is of no use or the host gives no timer.
+    #[expect(clippy::too_many_arguments, reason = "everything that a NIC is wired to")]
     pub fn new(
         options: &E1000Options,
         slot: u8,
@@ -46,13 +50,15 @@ impl Nic {
         board: &Board,
         messages: Arc<dyn MsiSink>,
         network: &Network,
+        watchers: NicWatchers,
         notices: &Notices,
     ) -> Result<Self, SetupError> {
         let dma = DmaHandle::new(around.ram.clone(), Some(messages));
         let intx = IntxLine::new(around.inputs.line(pc::intx_gsi(slot, 1)));
         let msi = options.msi.then(|| Msi::new(dma.clone()));
         let timer = HostTimer::new(around.events, around.clock)?;
-        let config = config(options, msi.clone(), notices)?;
+        let observer = watchers.observer.clone();
+        let config = e1000::Config { observer, ..config(options, msi.clone(), notices)? };
         let mac = config.eeprom.as_ref().map_or(options.mac, Image::mac);
         let device = E1000::new(config, dma.clone(), intx.clone(), timer.clone());
         let target = Arc::downgrade(&device);
@@ -71,7 +77,7 @@ impl Nic {
             netdev: options.netdev.clone(),
         })?;
         let filters_told = Arc::new(AtomicBool::new(false));
-        Ok(Self { device, name, slot, gate, filters_told })
+        Ok(Self { device, name, slot, gate, filters_told, watchers })
     }
 
     /// Lets monitors hear when the guest changes the address filters: once, until somebody asks for them, since a
@@ -86,13 +92,18 @@ impl Nic {
     }
 }
 
-/// The board that `options` describes; its EEPROM's file is opened, and made if there is none.
-fn config(options: &E1000Options, msi: Option<Msi>, notices: &Notices) -> Result<e1000::Config, SetupError> {
-    let model = match options.model {
+/// Which part `options` ask for.
+pub fn model(options: &E1000Options) -> Model {
+    match options.model {
         NicModel::I82540Em => Model::I82540Em,
         NicModel::I82545Em => Model::I82545Em,
         NicModel::I82544Gc => Model::I82544Gc,
-    };
+    }
+}
+
+/// The board that `options` describes; its EEPROM's file is opened, and made if there is none.
+fn config(options: &E1000Options, msi: Option<Msi>, notices: &Notices) -> Result<e1000::Config, SetupError> {
+    let model = model(options);
     let overflow = match options.overflow {
         NicOverflow::Wait => Overflow::Wait,
         NicOverflow::Drop => Overflow::Drop,

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::exit_code::EndReason;
 use super::nics::Nic;
+use super::observers::{FindingReport, Watchers};
 use crate::netdev::{Backend, DirectionStats, Network};
 use crate::sys::{Notices, files};
 
@@ -63,6 +64,8 @@ pub struct NicReport {
     netdev: Option<String>,
     link_up: bool,
     counters: serde_json::Value,
+    /// What the driver doctor found; null without `-d guest_errors`.
+    findings: Option<Vec<FindingReport>>,
 }
 
 impl From<DirectionStats> for Direction {
@@ -93,6 +96,7 @@ impl NicReport {
             netdev: network.peer(&nic.name),
             link_up: nic.device.link_is_up(),
             counters: serde_json::to_value(nic.device.stats_snapshot()).unwrap_or_default(),
+            findings: nic.watchers.findings(),
         }
     }
 }
@@ -110,11 +114,19 @@ pub struct Reporter {
     pub network: Network,
     /// NICs.
     pub nics: Vec<Nic>,
+    /// Traces.
+    pub watchers: Watchers,
     /// Where trouble with the file is told.
     pub notices: Notices,
 }
 
 impl Reporter {
+    /// The run is over: traces end, coverage is written.
+    pub fn end_watch(&self) {
+        self.watchers.finish();
+        self.nics.iter().for_each(|nic| nic.watchers.write_coverage(&self.notices));
+    }
+
     /// Writes the report, if it was asked for. `end` is `None` while the machine runs.
     pub fn write(&self, end: Option<&EndReason>) {
         let Some(path) = &self.path else { return };

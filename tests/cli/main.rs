@@ -7,6 +7,7 @@ mod compat_page;
 mod grammar;
 mod help;
 mod networks;
+mod observe;
 mod parity;
 mod properties;
 mod sockets;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use minivmm::cli::{
     AccelChoice, AddressChoice, Chardev, Command, Config, CpuModel, Device, E1000Options, FwCfgFile,
     FwCfgSource, IsaDebugExitOptions, KernelUnpack, MachineConfig, MonitorConfig, Netdev, NetdevKind,
-    NicModel, NicOverflow, PciAddress, ScriptChoice, TapOptions,
+    NicModel, NicOverflow, ObserveConfig, PciAddress, ScriptChoice, TapOptions,
 };
 
 use crate::{parse, run, run_words};
@@ -60,6 +60,7 @@ fn the_bare_line_has_the_defaults() {
             no_reboot: false,
             result: None,
             timeout: None,
+            observe: ObserveConfig::default(),
             machine: MachineConfig { kernel_unpack: KernelUnpack::Host },
             fw_cfg: vec![],
             warnings: vec![],
@@ -87,6 +88,7 @@ fn the_line_of_the_readme() {
             strict: false,
             overflow: NicOverflow::Wait,
             eeprom: None,
+            coverage: None,
         }
     );
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
@@ -395,6 +397,7 @@ fn models_and_their_properties() {
                 strict: true,
                 overflow: NicOverflow::Drop,
                 eeprom: Some("rom.bin".into()),
+                coverage: None,
             }
         );
     }

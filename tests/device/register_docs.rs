@@ -6,15 +6,20 @@ use minivmm::nic::e1000::regs::table::{ALIASES, Class, OnReset, State, TABLE, fi
 
 /// Holds the part of `docs/e1000.md` between the marks of this name to be `generated`, or makes it so.
 pub(crate) fn replace_block(name: &str, generated: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/e1000.md");
+    replace_block_of("e1000.md", name, generated);
+}
+
+/// So, for a page of `docs`.
+pub(crate) fn replace_block_of(page: &str, name: &str, generated: &str) {
+    let path = format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"));
     let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(&begin).expect("begin mark");
     let (documented, after) = rest.split_once(&end).expect("end mark");
     if std::env::var_os("MINIVMM_BLESS").is_some() {
         std::fs::write(path, format!("{before}{begin}{generated}{end}{after}")).unwrap();
     } else {
-        assert!(documented == generated, "docs/e1000.md is stale: run this test alone with MINIVMM_BLESS=1");
+        assert!(documented == generated, "docs/{page} is stale: run this test alone with MINIVMM_BLESS=1");
     }
 }
 

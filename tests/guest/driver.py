@@ -19,7 +19,7 @@ def machine(*nic):
     net = ["-netdev", "tap,id=n0", "-device", ",".join(["e1000", "netdev=n0", *nic])]
     archive = os.path.join(GUEST, "minie1000.cpio.gz")
     options = [*harness.accel_options(ARGS), "-initrd", archive, "-append", "initcall_blacklist=e1000_init_module",
-               "-timeout", "1500"]
+               "-timeout", "1500", "-d", "guest_errors"]
     guest = Vm(options, net)
     guest.agent(SLOW)
     return guest
@@ -125,6 +125,7 @@ def it_loads_and_unloads_50_times():
 
 def the_kernel_found_nothing_to_complain_about():
     harness.no_complaint(vm, "minie1000:? [0-9]|eth0|dma|irq|BUG|WARN")
+    harness.no_finding(vm)
 
 
 def a_wrong_parameter_gets_one_line():

@@ -116,6 +116,13 @@ def no_complaint(vm, about="e1000|eth0|hang|irq|dma|BUG|WARN"):
     want(not text.strip(), f"the kernel complains: {text}")
 
 
+def no_finding(vm):
+    """The driver doctor (-d guest_errors) has found neither errors nor warnings."""
+    found = vm.counters()["nics"][0]["findings"]
+    bad = [f"{f['id']} {f['what']} ({f['subject']}), {f['count']} times" for f in found if f["severity"] != "note"]
+    want(not bad, f"the driver doctor: {bad}")
+
+
 def main(script, checks):
     """Runs `checks` (functions without arguments) in order inside an own namespace; prints the counts."""
     netns.enter(os.path.abspath(script))

@@ -12,10 +12,11 @@ REPEATS = 10 if ARGS.long else 1
 
 
 def passes(device):
-    with harness.boot(ARGS, device, "tap,id=n0,address=none", ("-m", "96")) as vm:
+    with harness.boot(ARGS, device, "tap,id=n0,address=none", ("-m", "96", "-d", "guest_errors")) as vm:
         for _ in range(REPEATS):
             harness.self_test(vm)
         harness.no_complaint(vm)
+        harness.no_finding(vm)
 
 
 def all_five_lines_pass_on_every_model_and_delay():

@@ -62,6 +62,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         no_reboot: draft.no_reboot,
         timeout: draft.timeout,
         result: draft.result,
+        observe: draft.observe,
         machine: draft.machine,
         fw_cfg: draft.fw_cfg,
         warnings,

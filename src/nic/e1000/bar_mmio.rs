@@ -6,9 +6,12 @@
 
 use super::E1000;
 use super::observe::Event;
-use super::regs::table::{Effect, Found, find};
+use super::regs::table::{Effect, Found, TABLE, find};
 use super::spec::{cause, mdic, reg};
 use crate::bus::{AccessError, Width};
+
+/// Tables with more elements are not registers to people.
+const SMALL_TABLE: u32 = 16;
 
 impl E1000 {
     /// A read of `width` at `offset` in BAR0.
@@ -91,6 +94,25 @@ impl E1000 {
             }
             self.perform(effects);
         }
+    }
+
+    /// Name and value of every register, as a read would give it and without a read's side effects; of large tables
+    /// nothing.
+    pub fn registers(&self) -> Vec<(String, u32)> {
+        // Two locks that are never held together.
+        let interrupts = self.interrupts();
+        let causes = (interrupts.peek_icr(), interrupts.mask(), u32::from(interrupts.itr()));
+        let regs = self.regs();
+        let rows = TABLE.iter().filter(|row| row.count <= SMALL_TABLE);
+        let each = rows
+            .flat_map(|row| (0..row.count).map(move |k| Found { row, offset: row.offset + k * row.stride }));
+        let value = |found: &Found| match found.row.effect {
+            Effect::Icr | Effect::Ics => causes.0,
+            Effect::Ims => causes.1,
+            Effect::Itr => causes.2,
+            _ => regs.peek(found),
+        };
+        each.map(|found| (found.name(), value(&found))).collect()
     }
 
     fn tell_write(&self, register: Found, written: u32, (old, new): (u32, u32)) {

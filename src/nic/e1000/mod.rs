@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod bar_io;
 mod bar_mmio;
+pub mod coverage;
+pub mod doctor;
 pub mod eeprom;
 mod filter_state;
 mod flow_control;

@@ -158,7 +158,7 @@ pub enum Event<'a> {
     Reset { power_on: bool, registers: &'a [u32] },
     /// A descriptor was read.
     Fetched { ring: Ring, slot: Slot, raw: [u8; 16] },
-    /// A descriptor's status was written. `raw`: its bytes 8 to 15 (receive), or its status byte in byte 4
+    /// A descriptor's status is about to be written. `raw`: its bytes 8 to 15 (receive), or its status byte in byte 4
     /// (transmit). `found`: on a strict board, what lay there just before.
     WrittenBack { ring: Ring, slot: Slot, raw: [u8; 8], found: Option<[u8; 16]> },
     /// The head register moved; these causes go with it.

@@ -171,15 +171,15 @@ fn write_back(nic: &E1000, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], fil
             body[5] = verdicts.errors | plan.accepted.flaw.map_or(0, Flaw::errors);
             body[6..].copy_from_slice(&plan.vlan.unwrap_or(0).to_le_bytes());
         }
+        nic.tell(|| {
+            let slot = Slot { index: (at.wrapping_sub(plan.base) / DESC_LEN) as u32, address: at };
+            let [a, b, c, d, _, f, g, h] = body;
+            Event::WrittenBack { ring: Ring::Rx, slot, raw: [a, b, c, d, status, f, g, h], found: None }
+        });
         // Errors here mean that the ring is gone under our hands: nobody is left to tell.
         let _ = nic.dma().write(at + 8, &body);
         fence(Ordering::Release);
         let _ = nic.dma().write(at + 12, &[status]);
-        nic.tell(|| {
-            body[4] = status;
-            let slot = Slot { index: (at.wrapping_sub(plan.base) / DESC_LEN) as u32, address: at };
-            Event::WrittenBack { ring: Ring::Rx, slot, raw: body, found: None }
-        });
     }
 }
 

@@ -51,6 +51,11 @@ impl Context {
         insert(self.tucss, self.tucso, self.tucse)
     }
 
+    /// HDRLEN and MSS.
+    pub fn segmentation(&self) -> (usize, usize) {
+        (usize::from(self.header_len), usize::from(self.mss))
+    }
+
     /// How to cut a packet whose first data descriptor carries `popts`; `None` for a request that makes the
     /// real part hang (no header, no segment size).
     pub fn plan(&self, popts: u8) -> Option<SegmentPlan> {

@@ -1,0 +1,113 @@
+//! Interrupts: unmasked when, acknowledged how.
+
+use super::kinds::*;
+use super::{Chart, Registers, register};
+use crate::nic::e1000::observe::{Event, Instruction, Ring};
+use crate::nic::e1000::spec::{cause, reg};
+
+const RX: u32 = cause::RXT0 | cause::RXDMT0 | cause::RXO;
+/// Assertions without a look at ICR that are no accident.
+const UNHEARD: u32 = 16;
+/// The same for frames that came while INTA# stayed asserted, and how long that must last.
+const UNHEARD_FRAMES: u32 = 64;
+const UNHEARD_NS: u64 = 1_000_000_000;
+/// Double reads that make a habit.
+const DOUBLE_READS: u32 = 8;
+/// Reads with everything masked that are polling.
+const POLLS: u32 = 1000;
+
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Assertions since ICR was read or written.
+    unheard: u32,
+    /// When INTA# went up, and the frames since then.
+    asserted: Option<(u64, u32)>,
+    /// The last register access was a read of ICR that found causes, by this CPU.
+    found_causes: Option<Option<Instruction>>,
+    double_reads: u32,
+    polls: u32,
+    mask: u32,
+}
+
+impl Watch {
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    pub fn event(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>) {
+        match *event {
+            Event::RegisterRead { register: found, value } if found.offset == reg::ICR => {
+                self.read(chart, value)
+            }
+            Event::RegisterWrite { register: found, .. } if found.offset == reg::ICR => self.heard(),
+            Event::RegisterWrite { register: found, new, .. } if found.offset == reg::IMS => {
+                self.found_causes = None;
+                unmasked(registers, chart, new);
+            }
+            Event::RegisterRead { .. } | Event::RegisterWrite { .. } => self.found_causes = None,
+            Event::Masked { new, .. } => self.mask = new,
+            Event::Line { asserted: true } => {
+                self.unheard += 1;
+                self.asserted = Some((chart.moment.now_ns, 0));
+                if self.unheard >= UNHEARD {
+                    self.not_heard(chart);
+                }
+            }
+            Event::Line { asserted: false } => self.asserted = None,
+            Event::HeadMoved { ring: Ring::Rx, .. } => {
+                if let Some((since, frames)) = &mut self.asserted {
+                    *frames += 1;
+                    let long = chart.moment.now_ns.saturating_sub(*since) > UNHEARD_NS;
+                    if *frames >= UNHEARD_FRAMES && long {
+                        self.not_heard(chart);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn not_heard(&self, chart: &mut Chart<'_>) {
+        let times = self.unheard;
+        chart.note(&IRQ_NOT_ACKNOWLEDGED, || format!("asserted {times} times since ICR was last looked at"));
+    }
+
+    fn heard(&mut self) {
+        self.unheard = 0;
+        self.found_causes = None;
+    }
+
+    fn read(&mut self, chart: &mut Chart<'_>, value: u32) {
+        let before = self.found_causes.take();
+        let by = chart.moment.origin.map(|origin| Instruction { rip: None, ..origin });
+        self.heard();
+        if value != 0 {
+            self.found_causes = Some(by);
+        } else if before == Some(by) {
+            self.double_reads += 1;
+            if self.double_reads >= DOUBLE_READS {
+                chart.note(&ICR_READ_TWICE, || format!("{DOUBLE_READS} times, the second read gave 0"));
+            }
+        }
+        if self.mask == 0 {
+            self.polls += 1;
+            if self.polls >= POLLS {
+                chart.note(&ICR_POLLED, || format!("{POLLS} reads with IMS = 0"));
+            }
+        }
+    }
+}
+
+/// IMS was written. One cause alone is how Linux's self-test asks for it, without rings.
+fn unmasked(registers: &Registers, chart: &mut Chart<'_>, mask: u32) {
+    let rx = mask & RX != 0 && registers.get(reg::RDLEN) == 0;
+    let tx = mask & cause::TXDW != 0 && registers.get(reg::TDLEN) == 0;
+    if (rx || tx) && mask.count_ones() > 1 {
+        let length = if rx { reg::RDLEN } else { reg::TDLEN };
+        chart.note(&IRQ_TOO_EARLY, || format!("{}, {} = 0", register(reg::IMS, mask), register_name(length)));
+    }
+}
+
+fn register_name(offset: u32) -> &'static str {
+    if offset == reg::RDLEN { "RDLEN" } else { "TDLEN" }
+}
