@@ -9,7 +9,7 @@ use super::decode::{decode, lower};
 use super::exceptions::{Exception, Stop, vector};
 use super::machine::Machine;
 use super::state::{rflags, seg};
-use super::{Cpu, exec};
+use super::{Cpu, cpuid, exec};
 
 /// How one instruction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Cpu {
             Ok(found) => found,
             Err(_) => return Outcome::Exception(self.fault),
         };
-        if i.is_invalid() {
+        if i.is_invalid() || self.announced_only && !cpuid::announces(&i) {
             return Outcome::Exception(Exception::plain(vector::UD));
         }
         let Some(op) = lower::<M>(&i, &bytes, self.bits) else {

@@ -11,6 +11,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as N, OpKind};
 
+use super::cpuid;
 use super::decode::lower;
 use super::machine::Machine;
 use super::op::Op;
@@ -231,7 +232,7 @@ fn decode_run<M: Machine>(run: &mut Vec<Op<M>>, bytes: &[u8], rip: u64, bits: u3
     let mut at = 0;
     while run.len() < MAX_OPS && decoder.can_decode() {
         let i = decoder.decode();
-        if i.is_invalid() {
+        if i.is_invalid() || !cpuid::announces(&i) {
             // At the page's end, or no instruction at all: to be looked at alone, when it is reached.
             break;
         }

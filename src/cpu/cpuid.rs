@@ -3,6 +3,8 @@
 //! A pure table, called by the machine's [`super::Machine::cpuid`]. What follows the processor's state (OSXSAVE, the
 //! XSAVE sizes) is filled in by the CPUID instruction itself.
 
+use iced_x86::{CpuidFeature, Instruction};
+
 /// What the machine decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -104,6 +106,31 @@ const EXTENDED_1_EDX: u32 = 1 << 11 // SYSCALL
 
 const BASIC_MAX: u32 = 0x16;
 const EXTENDED_MAX: u32 = 0x8000_0008;
+
+/// Whether [`model`] announces what the instruction needs. The rest of what `cpu/` can do is for guests of `accel/kvm`,
+/// which see the host's CPUID.
+pub fn announces(i: &Instruction) -> bool {
+    use CpuidFeature as F;
+    !i.cpuid_features().iter().any(|feature| {
+        matches!(
+            feature,
+            F::AES
+                | F::MONITOR
+                | F::PCLMULQDQ
+                | F::SHA
+                | F::XSAVES
+                | F::AVX
+                | F::AVX2
+                | F::FMA
+                | F::VAES
+                | F::VPCLMULQDQ
+                | F::AVX512F
+                | F::AVX512BW
+                | F::AVX512DQ
+                | F::AVX512VL
+        )
+    })
+}
 
 /// EAX, EBX, ECX, EDX of a leaf. Leaves beyond the last basic one read as zero.
 pub fn model(t: &Topology, leaf: u32, subleaf: u32) -> [u32; 4] {

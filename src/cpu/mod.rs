@@ -93,6 +93,9 @@ pub struct Cpu {
     start: u64,
     /// The distance of the op that stopped a block.
     stopped: u16,
+    /// What [`cpuid::model`] does not announce raises #UD. For guests that see another CPUID everything is done that
+    /// can be.
+    announced_only: bool,
 }
 
 impl Cpu {
@@ -114,6 +117,7 @@ impl Cpu {
             careful: true,
             start: 0,
             stopped: 0,
+            announced_only: false,
         };
         cpu.enter();
         cpu

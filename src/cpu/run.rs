@@ -60,6 +60,7 @@ impl<M: Machine> Interpreter<M> {
     pub fn new(state: CpuState, pages: Arc<CodePages>) -> Self {
         let mut cpu = Cpu::new(state);
         cpu.code = pages;
+        cpu.announced_only = true;
         Interpreter {
             cpu,
             want_window: false,

@@ -442,3 +442,53 @@ fn speed_of_a_mixed_loop() {
     assert_eq!(p.m.peek64(DATA + 64), 300_000);
     println!("{:.0} MIPS", p.i.retired as f64 / seconds / 1e6);
 }
+
+#[test]
+fn what_cpuid_does_not_announce_is_no_instruction() {
+    type Line = fn(&mut CodeAssembler);
+    let absent: [Line; 10] = [
+        |a| a.aesenc(xmm0, xmm1).unwrap(),
+        |a| a.pclmulqdq(xmm0, xmm1, 0).unwrap(),
+        |a| a.sha1nexte(xmm0, xmm1).unwrap(),
+        |a| a.vpxor(xmm0, xmm0, xmm1).unwrap(),
+        |a| a.vpaddd(ymm0, ymm0, ymm1).unwrap(),
+        |a| a.vfmadd132ps(xmm0, xmm1, xmm2).unwrap(),
+        |a| a.vaesenc(ymm0, ymm1, ymm2).unwrap(),
+        |a| a.kmovw(k1, eax).unwrap(),
+        |a| a.monitor().unwrap(),
+        |a| a.xsaves(ptr(rsp)).unwrap(),
+    ];
+    let state = || {
+        let mut s = long_mode();
+        s.cr4 |= cr4::OSFXSR | cr4::OSXSAVE;
+        // As if a guest had got AVX and AVX-512 past XSETBV.
+        s.xcr0 = 0xe7;
+        s
+    };
+    for (n, line) in absent.into_iter().enumerate() {
+        for stepped in [false, true] {
+            let mut p = program(state(), |a| {
+                a.nop().unwrap();
+                line(a);
+                a.hlt().unwrap();
+            });
+            if stepped {
+                // Each instruction by itself, as under the trap flag.
+                p.i.cpu.state.dr[7] |= 1;
+            }
+            assert_eq!(p.run(), Exit::Halt);
+            assert_eq!(
+                p.i.cpu.state.rip,
+                HANDLERS + 16 * vector::UD as u64 + 1,
+                "line {n}, stepped {stepped}"
+            );
+        }
+    }
+    let mut p = program(state(), |a| {
+        a.pcmpgtq(xmm0, xmm1).unwrap();
+        a.crc32(eax, ecx).unwrap();
+        a.hlt().unwrap();
+    });
+    assert_eq!(p.run(), Exit::Halt);
+    assert!(p.i.cpu.state.rip < HANDLERS, "what it announces is there");
+}
