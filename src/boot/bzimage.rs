@@ -166,6 +166,13 @@ impl BzImage {
     /// The protected-mode part where the kernel prefers it.
     fn own_decompressor(&self, ram_end: u64) -> Result<Unpacked, KernelError> {
         let long = self.header.version >= 0x020c && self.header.xloadflags & XLF_KERNEL_64 != 0;
+        if !long && self.header.code32_start == 0 {
+            // Linux has always named the address here; iPXE (ipxe.lkrn) has nothing to enter but its setup code.
+            return Err(KernelError::Unsupported(
+                "it has no 32-bit or 64-bit entry: it starts in real mode and needs a BIOS, which there is none of"
+                    .into(),
+            ));
+        }
         let load = self.load_address()?;
         let end = self.needed_end(load);
         elf::check_fits("the kernel and its decompressor", load, end, ram_end)?;

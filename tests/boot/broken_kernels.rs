@@ -4,6 +4,8 @@ use minivmm::boot::BootTarget;
 
 use super::builder::*;
 
+const CODE32_START: usize = 0x214;
+
 /// A way to break a kernel, and what the line must say.
 type Case = (&'static str, fn(&mut Vec<u8>), &'static str);
 
@@ -83,6 +85,14 @@ fn bzimages() {
 fn bzimages_that_unpack_themselves() {
     const CASES: &[Case] = &[
         ("cut", |k| k.truncate(k.len() - 100), "truncated: the kernel reaches"),
+        (
+            "real mode only, as ipxe.lkrn",
+            |k| {
+                set32(k, CODE32_START, 0);
+                poke(k, field::VERSION, &[7, 2]);
+            },
+            "it starts in real mode and needs a BIOS",
+        ),
         ("alignment of 3", |k| set32(k, field::KERNEL_ALIGNMENT, 3), "alignment 0x3 is no power of two"),
         ("no alignment", |k| set32(k, field::KERNEL_ALIGNMENT, 0), "alignment 0x0 is no power of two"),
         (
