@@ -41,7 +41,8 @@ const REGISTERS: &[(&[&str], &str)] = &[
     (&["VFTA"], "receive::vlan_frames_are_stripped_and_filtered"),
     (&["TDBAL", "TDBAH", "TDLEN", "TDH", "TDT"], "transmit::the_ring_wraps"),
     (&["TIDV", "TADV"], "interrupts::ide_waits_for_tidv_and_rs_without_ide_does_not"),
-    (&["TXDCTL"], "transmit::low_threshold_is_reported_when_it_is_crossed"),
+    (&["TXDCTL"], "write_back::transmitted_descriptors_wait_for_wthresh_of_them"),
+    (&["RXDCTL"], "write_back::received_descriptors_wait_for_wthresh_of_them"),
     (&["WUC"], "msi_and_power::pmcsr_and_wuc_show_the_same_pme_bits"),
     (&["WUFC", "IPAV", "IP4AT", "IP6AT"], "wake::each_reason_wakes_by_its_frame_only_if_it_is_enabled"),
     (&["WUS", "WUPL", "WUPM"], "wake::the_first_frame_that_wakes_is_kept_through_the_reset_that_follows"),
@@ -309,6 +310,15 @@ const ROWS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "6.6",
+        "RXDCTL.WTHRESH",
+        &[
+            "write_back::received_descriptors_wait_for_wthresh_of_them",
+            "write_back::radv_and_fpd_flush_received_descriptors",
+            "write_back::without_rdtr_and_for_small_packets_nothing_waits",
+        ],
+    ),
+    (
+        "6.6",
         "SRPD, RXDMT0, RXO",
         &[
             "receive::small_packets_interrupt_at_once_despite_rdtr",
@@ -427,6 +437,17 @@ const ROWS: &[(&str, &str, &[&str])] = &[
             "transmit::without_rs_the_descriptor_stays_as_it_is",
             "transmit_fields::rs_is_honoured_on_contexts_and_in_the_middle_of_a_packet",
             "transmit_fields::write_back_touches_nothing_but_dd",
+        ],
+    ),
+    (
+        "7.6",
+        "TXDCTL.WTHRESH",
+        &[
+            "write_back::transmitted_descriptors_wait_for_wthresh_of_them",
+            "write_back::counting_begins_with_the_first_descriptor_that_has_rs",
+            "write_back::tidv_flushes_what_has_gathered_counted_from_the_first",
+            "write_back::a_threshold_of_one_or_in_cache_lines_does_not_wait",
+            "write_back::a_burst_does_not_outlive_a_reset_or_a_new_ring",
         ],
     ),
     (

@@ -28,3 +28,4 @@ mod trace;
 mod transmit;
 mod transmit_fields;
 mod wake;
+mod write_back;

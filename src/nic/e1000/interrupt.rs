@@ -23,6 +23,14 @@ pub enum Watch {
     Work = 1,
     /// A PAUSE frame's time is over.
     Pause = 2,
+    /// RDTR or RADV ends for received descriptors that wait to be written back.
+    RxBurst = 3,
+    /// TIDV ends for transmitted ones.
+    TxBurst = 4,
+}
+
+impl Watch {
+    const ALL: [Self; 5] = [Self::Link, Self::Work, Self::Pause, Self::RxBurst, Self::TxBurst];
 }
 
 /// How a cause with a delay timer is to be raised.
@@ -59,7 +67,7 @@ struct State {
     throttle: Throttle,
     rx_delay: DelayTimer,
     tx_delay: DelayTimer,
-    watched: [u64; 3],
+    watched: [u64; Watch::ALL.len()],
     /// What the clock was last asked for.
     armed: u64,
 }
@@ -73,7 +81,7 @@ impl Default for State {
             throttle: Throttle::default(),
             rx_delay: DelayTimer::default(),
             tx_delay: DelayTimer::default(),
-            watched: [NEVER; 3],
+            watched: [NEVER; Watch::ALL.len()],
             armed: NEVER,
         }
     }
@@ -221,7 +229,7 @@ impl Interrupts {
                 s.icr |= cause::TXDW;
             }
             let mut reached = Vec::new();
-            for what in [Watch::Link, Watch::Work, Watch::Pause] {
+            for what in Watch::ALL {
                 let deadline = &mut s.watched[what as usize];
                 if *deadline <= now {
                     *deadline = NEVER;

@@ -48,6 +48,7 @@ mod tx_frame;
 mod tx_offload;
 mod tx_ring;
 mod wake;
+mod write_back;
 
 use crate::bus::{Access, AccessError};
 use crate::memory::DmaHandle;
@@ -61,6 +62,7 @@ use interrupt::{Interrupts, Watch};
 use observe::{Caused, Event, Moment, Observer};
 use regs::{Effects, Regs};
 use rx_ring::RxEngine;
+use spec::cause;
 use tx_ring::TxEngine;
 
 pub use filter_state::FilterState;
@@ -377,10 +379,12 @@ impl E1000 {
             self.interrupts.watch(Watch::Link, deadline);
         }
         if effects.flush_rx_delay {
+            self.write_received();
             self.interrupts.flush_rx_delay();
         }
         if effects.flush_tx_delay {
             self.interrupts.flush_tx_delay();
+            self.flush_transmitted();
         }
         if let Some(up) = effects.link {
             self.tell(|| Event::Link { up });
@@ -440,6 +444,21 @@ impl E1000 {
         }
     }
 
+    /// RDTR or RADV has ended, or FPD was written: what has gathered is written back. Says whether a delay ran for it.
+    fn write_received(&self) -> bool {
+        let (delayed, knocked) = self.rx.with(|rx| rx.write_burst(self));
+        if knocked {
+            self.finish_later();
+        }
+        delayed
+    }
+
+    /// TIDV has ended, or FPD was written: whoever holds the transmit ring writes back what has gathered.
+    fn flush_transmitted(&self) {
+        self.regs().tx_flush = true;
+        self.kick_transmitter();
+    }
+
     /// Asks to be entered again soon: a caller has done its share.
     fn finish_later(&self) {
         self.interrupts.watch(Watch::Work, Some(self.clock.now_ns()));
@@ -456,6 +475,12 @@ impl E1000 {
                     self.send_owed_pause();
                     self.kick_transmitter();
                 }
+                Watch::RxBurst => {
+                    if self.write_received() {
+                        self.interrupts.raise(cause::RXT0);
+                    }
+                }
+                Watch::TxBurst => self.flush_transmitted(),
                 Watch::Work => {
                     let waited = std::mem::take(&mut self.regs().rx_waiting);
                     self.run_receiver(waited);

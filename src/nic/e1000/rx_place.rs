@@ -3,14 +3,14 @@
 //! Called by the receive engine, which holds the token. A frame is placed whole or not at all: buffers first, then the
 //! descriptors, each with its status byte last.
 
-use std::sync::atomic::{Ordering, fence};
-
 use super::E1000;
+use super::interrupt::{Delay, Watch};
 use super::link::Path;
 use super::observe::{Event, Ring, Slot};
 use super::rx_filter::{Accepted, Flaw};
 use super::rx_offload::{WireFrame, packet_checksum, verify};
-use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, rxcsum, rxd};
+use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, cause, rxcsum, rxd};
+use super::write_back::{RxBurst, RxWriteBack};
 use crate::netport::DropReason;
 
 /// What became of one wire frame.
@@ -40,14 +40,23 @@ pub struct Plan {
     pub keep_fcs: bool,
     pub accepted: Accepted,
     pub rxcsum: u32,
+    pub burst: u32,
+}
+
+/// The engine's room for what it writes.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Descriptors of the frame in hand: where each is, and how many bytes it holds.
+    filled: Vec<(u64, u16)>,
+    /// Descriptors of frames before it that have not been written back.
+    pub burst: RxBurst,
 }
 
 /// Places one wire frame.
-/// `known`: what the filters said when it arrived; `filled` is room
-/// for the descriptors' notes.
+/// `known`: what the filters said when it arrived.
 pub fn place(
     nic: &E1000,
-    filled: &mut Vec<(u64, u16)>,
+    notes: &mut Notes,
     frame: &WireFrame<'_>,
     source: Path,
     known: Option<Accepted>,
@@ -57,19 +66,45 @@ pub fn place(
         Err(placed) => return placed,
     };
     let fcs = if plan.keep_fcs { frame.fcs() } else { [0; FCS_LEN] };
-    match scatter(nic, &plan, frame, &fcs, filled) {
+    match scatter(nic, &plan, frame, &fcs, &mut notes.filled) {
         Scattered::Done => {}
         Scattered::TooFew => return nic.regs().no_room(frame, &plan),
         Scattered::Unreadable => return Placed::NoRoom(plan.accepted),
     }
-    write_back(nic, &plan, frame, fcs, filled);
+    let Notes { filled, burst } = notes;
+    let gathers = plan.burst > 1;
+    if gathers || !burst.is_empty() {
+        burst.follow(plan.epoch);
+        write_back(&plan, frame, fcs, filled, |done| burst.push(done));
+    } else {
+        write_back(&plan, frame, fcs, filled, |done| done.write(nic));
+    }
     let (delay, causes) = nic.regs().stored(&plan, frame, filled.len() as u32);
     nic.tell(|| {
         let head = (plan.head + filled.len() as u32) % plan.len.max(1);
         Event::HeadMoved { ring: Ring::Rx, head, causes }
     });
-    nic.interrupts().received(delay, causes);
+    let at_once = !gathers || causes & cause::RXT0 != 0;
+    if at_once || burst.len() >= plan.burst {
+        burst.write(nic);
+    }
+    if at_once {
+        if burst.timer.stop() {
+            nic.interrupts().watch(Watch::RxBurst, None);
+        }
+        nic.interrupts().received(delay, causes);
+    } else {
+        interrupt_later(nic, burst, delay, causes);
+    }
     Placed::Stored
+}
+
+/// The delay runs, and at its end what is left is written back before RXT0 is raised (3.2.5.1).
+fn interrupt_later(nic: &E1000, burst: &mut RxBurst, delay: Delay, causes: u32) {
+    let now = nic.regs().now();
+    burst.timer.event(now, delay.timer, delay.absolute);
+    nic.interrupts().watch(Watch::RxBurst, Some(burst.timer.deadline()));
+    nic.interrupts().raise(causes);
 }
 
 /// How far [`scatter`] came. Unless it is done, no descriptor has been written.
@@ -153,8 +188,14 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Writes the descriptors back, each with DD last.
-fn write_back(nic: &E1000, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], filled: &[(u64, u16)]) {
+/// Makes the descriptors' write-backs, in order.
+fn write_back(
+    plan: &Plan,
+    frame: &WireFrame<'_>,
+    fcs: [u8; 4],
+    filled: &[(u64, u16)],
+    mut done: impl FnMut(RxWriteBack),
+) {
     let verdicts = verify(frame, plan.rxcsum);
     let start = (plan.rxcsum & rxcsum::PCSS_MASK) as usize;
     let sum = packet_checksum(frame, start, plan.vlan.is_some(), plan.keep_fcs.then_some(fcs));
@@ -171,15 +212,8 @@ fn write_back(nic: &E1000, plan: &Plan, frame: &WireFrame<'_>, fcs: [u8; 4], fil
             body[5] = verdicts.errors | plan.accepted.flaw.map_or(0, Flaw::errors);
             body[6..].copy_from_slice(&plan.vlan.unwrap_or(0).to_le_bytes());
         }
-        nic.tell(|| {
-            let slot = Slot { index: (at.wrapping_sub(plan.base) / DESC_LEN) as u32, address: at };
-            let [a, b, c, d, _, f, g, h] = body;
-            Event::WrittenBack { ring: Ring::Rx, slot, raw: [a, b, c, d, status, f, g, h], found: None }
-        });
-        // Errors here mean that the ring is gone under our hands: nobody is left to tell.
-        let _ = nic.dma().write(at + 8, &body);
-        fence(Ordering::Release);
-        let _ = nic.dma().write(at + 12, &[status]);
+        let index = (at.wrapping_sub(plan.base) / DESC_LEN) as u32;
+        done(RxWriteBack { slot: Slot { index, address: at }, body, status });
     }
 }
 

@@ -12,9 +12,10 @@ use super::regs::Regs;
 use super::rx_fifo::{Fifo, Waiting};
 use super::rx_filter::{Accepted, Verdict};
 use super::rx_offload::{Tail, WireFrame};
-use super::rx_place::{Placed, Plan, place};
+use super::rx_place::{Notes, Placed, Plan, place};
 use super::spec::{DESC_LEN, FCS_LEN, MAX_STANDARD, cause, ctrl, rctl, reg, rsrpd_size};
 use super::stats::{Cast, WireFrames};
+use super::write_back::threshold;
 use super::{E1000, Overflow};
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, DropReason, Frame, MAX_FRAME, checksum};
@@ -34,8 +35,7 @@ pub struct RxEngine {
     scratch: Vec<u8>,
     /// The header of the segment in hand.
     header: Vec<u8>,
-    /// Descriptors of the frame in hand: where each is, and how many bytes it holds.
-    filled: Vec<(u64, u16)>,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -94,6 +94,16 @@ impl RxEngine {
     pub fn forget(&mut self) {
         self.uncut = None;
         self.fifo.clear();
+        self.notes.burst.clear();
+    }
+
+    /// Writes back the descriptors that have gathered. Says whether an interrupt was delayed for them.
+    pub fn write_burst(&mut self, nic: &E1000) -> bool {
+        let epoch = nic.regs().rx_epoch;
+        let burst = &mut self.notes.burst;
+        burst.follow(epoch);
+        burst.write(nic);
+        burst.timer.stop()
     }
 
     /// One wire frame: into memory, or into the FIFO.
@@ -102,7 +112,7 @@ impl RxEngine {
             self.drain_fifo(nic, &mut BUDGET.clone());
         }
         let placed = if self.fifo.is_empty() {
-            place(nic, &mut self.filled, frame, source, None)
+            place(nic, &mut self.notes, frame, source, None)
         } else {
             nic.regs().admit(frame, source).map_or_else(|gone| gone, Placed::NoRoom)
         };
@@ -142,7 +152,7 @@ impl RxEngine {
             }
             *budget -= 1;
             let frame = WireFrame { head: bytes, payload: &[], checksums_good: *checksums_good, tail: *tail };
-            if let Placed::NoRoom(_) = place(nic, &mut self.filled, &frame, Path::Wire, Some(*accepted)) {
+            if let Placed::NoRoom(_) = place(nic, &mut self.notes, &frame, Path::Wire, Some(*accepted)) {
                 nic.regs().rx_waiting = true;
                 break;
             }
@@ -316,6 +326,15 @@ impl Regs {
         u64::from(self.get(reg::RDBAH)) << 32 | u64::from(self.get(reg::RDBAL))
     }
 
+    /// RXDCTL.WTHRESH; one or less: each descriptor is written at once. Without RDTR the timer ends with each frame.
+    fn rx_burst(&self) -> u32 {
+        if self.get(reg::RDTR) == 0 || self.get(reg::RDLEN) == 0 {
+            0
+        } else {
+            threshold(self.get(reg::RXDCTL))
+        }
+    }
+
     fn buffer_len(&self) -> usize {
         let control = self.get(reg::RCTL);
         let code = control >> rctl::BSIZE_SHIFT & 3;
@@ -374,6 +393,7 @@ impl Regs {
             keep_fcs,
             accepted,
             rxcsum: self.get(reg::RXCSUM),
+            burst: self.rx_burst(),
         };
         let needed = stored_len.div_ceil(plan.buffer_len) as u32;
         if needed > free { Err(self.no_room_for(frame, &plan, needed, most)) } else { Ok(plan) }

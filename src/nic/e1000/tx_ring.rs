@@ -9,11 +9,12 @@ use super::interrupt::{Delay, Watch};
 use super::link::Path;
 use super::observe::{Disposition, Event, Fcs, Ring, SentFrame, Slot};
 use super::regs::Regs;
-use super::spec::{DESC_LEN, FCS_LEN, MAX_TX_FRAME, MIN_FRAME, cause, ctrl, reg, tctl, txd};
+use super::spec::{DELAY_TICK_NS, DESC_LEN, FCS_LEN, MAX_TX_FRAME, MIN_FRAME, cause, ctrl, reg, tctl, txd};
 use super::stats::{Cast, WireFrames};
 use super::tx_context::Contexts;
 use super::tx_frame::{Data, Descriptor, Packet, Report, decode, insert_tag};
 use super::tx_offload::{Job, finish_checksums, pass_checksums, pass_segmentation};
+use super::write_back::{TxBurst, threshold};
 use crate::memory::DmaError;
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, Frame, FrameMeta, Offloads};
@@ -41,6 +42,8 @@ pub struct TxEngine {
     write_backs: Vec<(u64, u8)>,
     /// Whether all that are in `write_backs` let the interrupt wait (IDE).
     may_wait: bool,
+    /// What TXDCTL.WTHRESH keeps from being written.
+    burst: TxBurst,
     outgoing: Option<Outgoing>,
     /// Wire frames that have left of the packet in hand.
     sent: Vec<WireFrames>,
@@ -77,6 +80,10 @@ struct View {
     tag_type: Option<u16>,
     pad: bool,
     delay: Delay,
+    /// TXDCTL.WTHRESH; one or less: each status byte is written at once.
+    burst: u32,
+    /// What has gathered is to be written now.
+    flush: bool,
 }
 
 /// Why fetching stopped.
@@ -99,6 +106,9 @@ impl TxEngine {
         loop {
             let view = nic.regs().tx_view();
             self.follow(&view);
+            if view.flush {
+                self.flush_burst(nic, &view);
+            }
             if let Some(until) = view.paused_until {
                 nic.interrupts().watch(Watch::Pause, Some(until));
             }
@@ -145,6 +155,7 @@ impl TxEngine {
             self.next = view.head;
             self.forget_packet();
             self.outgoing = None;
+            self.burst = TxBurst::default();
         }
         (self.epoch, self.resets) = (view.epoch, view.resets);
     }
@@ -489,6 +500,9 @@ impl TxEngine {
 
     /// Writes DD, then moves TDH, then interrupts.
     fn report(&mut self, nic: &E1000, view: &View) {
+        if view.burst > 1 || !self.burst.is_empty() {
+            self.gather(nic, view);
+        }
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
         for &(at, status) in &self.write_backs {
             nic.tell_tx_write_back(view.base, at, status);
@@ -507,6 +521,41 @@ impl TxEngine {
         self.write_backs.clear();
         self.sent.clear();
         self.may_wait = true;
+    }
+}
+
+impl TxEngine {
+    /// Status bytes wait for others: `write_backs` is empty afterwards or has all that waited. Counting begins with the
+    /// first descriptor that has RS (13.4.43).
+    fn gather(&mut self, nic: &E1000, view: &View) {
+        let first = match self.write_backs.first() {
+            Some(&(at, _)) if self.burst.is_empty() => (at.wrapping_sub(view.base) / DESC_LEN) as u32,
+            None if self.burst.is_empty() => return,
+            _ => view.head,
+        };
+        let ahead = if self.next >= first { self.next } else { self.next + view.len };
+        let done = ahead.saturating_sub(first);
+        self.burst.gather(&mut self.write_backs, &mut self.may_wait, done, view.burst);
+        let waits = !self.burst.is_empty();
+        if waits && !self.burst.timed && view.delay.timer != 0 {
+            self.burst.timed = true;
+            let ends = nic.regs().now() + u64::from(view.delay.timer) * DELAY_TICK_NS;
+            nic.interrupts().watch(Watch::TxBurst, Some(ends));
+        } else if !waits {
+            nic.interrupts().watch(Watch::TxBurst, None);
+        }
+    }
+
+    /// Writes what has gathered, for TIDV.
+    fn flush_burst(&mut self, nic: &E1000, view: &View) {
+        if self.burst.is_empty() {
+            return;
+        }
+        for (at, status) in self.burst.take() {
+            nic.tell_tx_write_back(view.base, at, status);
+            let _ = nic.dma().write(at, &[status]);
+        }
+        nic.interrupts().transmitted(Delay::NONE, 0);
     }
 }
 
@@ -584,6 +633,8 @@ impl Regs {
             tag_type: vme.then(|| self.get(reg::VET) as u16),
             pad: control & tctl::PSP != 0,
             delay: Delay { timer: self.get(reg::TIDV) as u16, absolute: self.get(reg::TADV) as u16 },
+            burst: if zero_ring { 0 } else { threshold(self.get(reg::TXDCTL)) },
+            flush: std::mem::take(&mut self.tx_flush),
         }
     }
 

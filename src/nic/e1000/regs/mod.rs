@@ -70,6 +70,8 @@ pub struct Regs {
     pub(super) rx_epoch: u64,
     /// TDT was written while TDLEN was 0 and the descriptor at TDBA has not been sent yet.
     pub(super) zero_ring_doorbell: bool,
+    /// Transmitted descriptors that have gathered are to be written back now.
+    pub(super) tx_flush: bool,
     /// Somebody was told `Full` and waits for descriptors.
     pub(super) rx_waiting: bool,
     /// A PAUSE frame holds the transmitter until then.
@@ -108,6 +110,7 @@ impl Regs {
             resets: 0,
             rx_epoch: 0,
             zero_ring_doorbell: false,
+            tx_flush: false,
             rx_waiting: false,
             paused_until: 0,
             peer_paused_until: None,
@@ -272,6 +275,7 @@ impl Regs {
         self.rx_epoch += 1;
         self.resets += 1;
         self.zero_ring_doorbell = false;
+        self.tx_flush = false;
         self.paused_until = 0;
         self.peer_paused_until = None;
         self.pause_owed = None;

@@ -236,7 +236,7 @@ pub const TABLE: &[Reg] = &[
     Reg::rw(RDH, "RDH", LOW16, "13.4.28").does(Effect::RxRing),
     Reg::rw(RDT, "RDT", LOW16, "13.4.29").does(Effect::Rdt),
     Reg::rw(RDTR, "RDTR", LOW16, "13.4.30").does(Effect::Rdtr),
-    Reg::rw(RXDCTL, "RXDCTL", 0x013f_3f3f, "13.4.46").reset(0x0101_0000).stored(),
+    Reg::rw(RXDCTL, "RXDCTL", 0x013f_3f3f, "13.4.46").reset(0x0101_0000),
     Reg::rw(RADV, "RADV", LOW16, "13.4.31"),
     Reg::rw(0x2900, "RDBAL1", ALL, NOT_ON_8254X).times(7, 4).stored(),
     Reg::rw(0x2928, "RXDCTL1", ALL, NOT_ON_8254X).stored(),
