@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""KVM with hardware virtualization under it, on a machine that has none: in a QEMU whose processor has AMD's SVM.
+
+QEMU's emulator (TCG) carries Debian's kernel with kvm-amd; in it minivmm runs the tiny guest on `-accel kvm`, two
+CPUs, by the very calls that it makes on a user's machine. Needs scripts/build-debian-guest. Intel's VMX has no such
+emulator.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import harness
+from harness import want
+
+from lib import packages
+from lib.qemu import PACKAGE, PROGRAM
+from lib.report import Report
+from lib.vm import GUEST, MINIVMM
+
+ARGS = harness.arguments(__doc__)
+DEBIAN = os.path.join(harness.REPO, "target", "debian")
+MODULES = ["irqbypass", "ccp", "kvm", "kvm-amd"]
+# Typed at the inner guest's prompt.
+COMMANDS = ("ping -c 5 10.0.2.2; nproc; grep eth0 /proc/interrupts; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; "
+            "ethtool -t eth0 offline; poweroff")
+INIT = f"""#!/bin/ash
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+for module in {' '.join(MODULES)}; do insmod /lib/modules/$module.ko; done
+dmesg | grep -i svm
+ip link set lo up
+minivmm -accel help
+(until grep -q '/ #' /tmp/log; do sleep 1; done; echo '{COMMANDS}') |
+    minivmm -accel kvm -smp 2 -kernel /bzImage -append console=ttyS0 -netdev user,id=n0 -device e1000,netdev=n0 \\
+        -timeout 300 -result /tmp/result 2>&1 | tee /tmp/log
+cat /tmp/result
+echo 'the outer kernel says:'; dmesg | grep -iE 'kvm|svm|oops|warning|bug'
+poweroff -f
+"""
+console = ""
+
+
+def overlay(folder):
+    """An archive on top of Debian's: the program with the libraries that it loads, the tiny guest, what to do."""
+    root = os.path.join(folder, "root")
+    listed = subprocess.run(["ldd", MINIVMM], capture_output=True, text=True, check=True).stdout
+    files = {"bin/minivmm": MINIVMM, "bzImage": os.path.join(GUEST, "bzImage")}
+    files |= {path.lstrip("/"): path for path in re.findall(r"(/\S+) \(0x", listed)}
+    for name, path in files.items():
+        os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
+        subprocess.run(["cp", "-L", path, os.path.join(root, name)], check=True)
+    with open(os.path.join(root, "init"), "w") as f:
+        os.fchmod(f.fileno(), 0o755)
+        f.write(INIT)
+    names = subprocess.run(["find", "."], cwd=root, capture_output=True, check=True).stdout
+    return subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=root, input=names,
+                          capture_output=True, check=True).stdout
+
+
+def boot():
+    global console
+    with tempfile.TemporaryDirectory() as folder:
+        initrd = os.path.join(folder, "initrd")
+        with open(os.path.join(DEBIAN, "initramfs.cpio"), "rb") as below, open(initrd, "wb") as f:
+            f.write(below.read() + overlay(folder))
+        done = subprocess.run(
+            [PROGRAM, "-accel", "tcg", "-cpu", "EPYC", "-m", "2G", "-display", "none", "-serial", "stdio", "-nic", "none",
+             "-no-reboot", "-kernel", os.path.join(DEBIAN, "vmlinuz"), "-initrd", initrd,
+             "-append", "console=ttyS0 quiet cryptomgr.notests"],
+            capture_output=True, text=True, errors="replace", timeout=500)
+    console = done.stdout
+    want('"reason": "poweroff"' in console, f"no power-off:\n{console[-3000:]}\n{done.stderr}")
+
+
+def shows(pattern, what):
+    found = re.search(pattern, console, re.M)
+    want(found, f"{what}: nothing matches {pattern!r} in\n{console[-6000:]}")
+    return found[1] if found.groups() else None
+
+
+def kvm_is_chosen_where_there_is_hardware():
+    shows(r"Nested Paging enabled", "the outer kernel has no SVM")
+    shows(r"Without -accel this machine takes kvm", "not the default")
+    shows(r'"accel": "kvm"', "another accelerator ran")
+
+
+def traffic_passes():
+    shows(r"5 packets transmitted, 5 packets received", "ping")
+
+
+def two_cpus_and_paravirtual_time():
+    shows(r"^2\s*$", "nproc")
+    shows(r"IO-APIC .*eth0", "interrupts")
+    shows(r"^kvm-clock", "clock source")
+
+
+def intels_self_test_passes():
+    shows(r"The test result is PASS", "ethtool -t")
+
+
+def the_outer_kernel_has_nothing_to_say():
+    said = console.split("the outer kernel says:")[-1]
+    bad = re.findall(r"^.*(?:Oops|WARNING: CPU|BUG:).*$", said, re.M)
+    want(not bad, "\n".join(bad))
+
+
+if __name__ == "__main__":
+    if line := packages.ensure({PROGRAM: PACKAGE, "cpio": "cpio"}, Report()):
+        sys.exit(f"FAIL svm: {line}")
+    if not os.path.exists(os.path.join(DEBIAN, "vmlinuz")):
+        sys.exit("target/debian/vmlinuz is missing: run scripts/build-debian-guest first")
+    harness.main(__file__, [boot, kvm_is_chosen_where_there_is_hardware, traffic_passes, two_cpus_and_paravirtual_time,
+                            intels_self_test_passes, the_outer_kernel_has_nothing_to_say])
