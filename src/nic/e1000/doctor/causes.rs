@@ -40,9 +40,9 @@ impl Watch {
                 self.read(chart, value)
             }
             Event::RegisterWrite { register: found, .. } if found.offset == reg::ICR => self.heard(),
-            Event::RegisterWrite { register: found, new, .. } if found.offset == reg::IMS => {
+            Event::RegisterWrite { register: found, written, .. } if found.offset == reg::IMS => {
                 self.found_causes = None;
-                unmasked(registers, chart, new);
+                unmasked(registers, chart, written);
             }
             Event::RegisterRead { .. } | Event::RegisterWrite { .. } => self.found_causes = None,
             Event::Masked { new, .. } => self.mask = new,
@@ -98,7 +98,7 @@ impl Watch {
     }
 }
 
-/// IMS was written. One cause alone is how Linux's self-test asks for it, without rings.
+/// IMS was written. One cause at a time is how Linux's self-test asks for them, without rings.
 fn unmasked(registers: &Registers, chart: &mut Chart<'_>, mask: u32) {
     let rx = mask & RX != 0 && registers.get(reg::RDLEN) == 0;
     let tx = mask & cause::TXDW != 0 && registers.get(reg::TDLEN) == 0;
