@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Properties of the board under Linux's e1000: strict=on carries traffic, overflow=drop loses frames as a wire does."""
 import re
+import subprocess
 import time
 
 import harness
@@ -53,8 +54,11 @@ def overflow_drop_loses_and_counts_what_does_not_fit():
         harness.carrier(vm)
         vm.run("ping -c 2 -i 0.05 -W 5 10.0.2.2", 60)
         register, taken = registers(vm), frames.received(vm)
+        # The tap holds all of them, however slowly minivmm comes to read: what is lost is lost in the NIC.
+        subprocess.run(["ip", "link", "set", frames.tap(), "txqueuelen", str(2 * FLOOD)], check=True)
         # With its interrupt masked the driver takes nothing from the ring, however fast the machine is.
         register(IMC, 0xFFFFFFFF)
+        want(register(IMS) == 0, "the driver was just at work")
         frame = frames.frame(MAC, b"x" * (LENGTH - 14))
         for _ in range(0, FLOOD, 50):
             frames.send(frame, 50)

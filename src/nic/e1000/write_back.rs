@@ -1,8 +1,8 @@
 //! Write-back in bursts: descriptors that are done wait until TXDCTL.WTHRESH or RXDCTL.WTHRESH of them are, or until a
 //! timer or software flushes them (manual, sections 3.2.5.1, 3.4.2, 13.4.43 and 13.4.46).
 //!
-//! Two lists, of which each engine owns one and keeps its time; nothing here knows registers or rings. Drivers of this family leave
-//! the thresholds at 1 or less, where each descriptor is written at once and none of this is used.
+//! Two lists, of which each engine owns one and keeps its time. Drivers of this family leave the thresholds at 1 or less,
+//! where each descriptor is written at once and none of this is used.
 
 use std::sync::atomic::{Ordering, fence};
 
