@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::expect::Expectation;
 use super::fault_plan::FaultPlan;
 use super::filter_options::FilterOptions;
 use super::socket_options::{
@@ -70,6 +71,10 @@ pub struct Config {
     pub no_reboot: bool,
     /// `-timeout`: wall time after which the run ends with status 124; never zero.
     pub timeout: Option<Duration>,
+    /// `-expect`: what must be seen on the console, in this order; then the run ends with success.
+    pub expect: Vec<Expectation>,
+    /// `-on-failure`: the folder that keeps what was recorded of a run that fails.
+    pub on_failure: Option<PathBuf>,
     /// `-result`: where a JSON object about the run goes.
     pub result: Option<PathBuf>,
     /// `-d` and `-trace`.

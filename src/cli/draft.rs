@@ -11,6 +11,7 @@ use super::config::{
     ObserveConfig,
 };
 use super::error::Context;
+use super::expect::Expectation;
 use super::fault_plan::FaultPlan;
 use super::filter_options::FilterOptions;
 use super::net::Net;
@@ -53,6 +54,8 @@ pub(super) struct Draft {
     pub(super) stopped: bool,
     pub(super) no_reboot: bool,
     pub(super) timeout: Option<Duration>,
+    pub(super) expect: Vec<Expectation>,
+    pub(super) on_failure: Option<PathBuf>,
     pub(super) result: Option<PathBuf>,
     pub(super) observe: ObserveConfig,
     pub(super) machine: MachineConfig,
@@ -102,6 +105,8 @@ impl Default for Draft {
             stopped: false,
             no_reboot: false,
             timeout: None,
+            expect: Vec::new(),
+            on_failure: None,
             result: None,
             observe: ObserveConfig::default(),
             machine: MachineConfig::default(),

@@ -69,9 +69,10 @@ Keys on the console:
 /// As docs/exit-status.md has it.
 const EXIT_STATUSES: &str = "\
 Exit status:
-    0    the guest powered off; or reset under -no-reboot; or Ctrl-A x
+    0    the guest powered off; or reset under -no-reboot; or Ctrl-A x; with -expect: seen, and nothing else
     1    the command line or the set-up was wrong; one line on standard error says how
   122    -d guest_errors=fatal: the driver did something wrong
+  123    -expect: not seen
   124    -timeout was reached
   125    internal error
   126    the guest panicked, triple-faulted, or halted every CPU with interrupts off

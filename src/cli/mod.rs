@@ -14,6 +14,7 @@ mod config;
 mod device;
 mod draft;
 mod error;
+mod expect;
 mod fault;
 mod fault_plan;
 mod filter_options;
@@ -44,6 +45,7 @@ pub use config::{
     NicModel, NicOverflow, ObserveConfig, PciAddress, ScriptChoice, TapOptions, TraceFormat, TraceOptions,
 };
 pub use error::CliError;
+pub use expect::{Expectation, Pattern};
 pub use fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
 pub use filter_options::{
     CaptureFormat, DumpOptions, FilterKind, FilterOptions, FilterPlace, FilterQueue, ReplayOptions,

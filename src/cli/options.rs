@@ -12,8 +12,8 @@ use super::config::{AccelChoice, Chardev, Command, Device, MAX_SERIALS, MonitorC
 use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong, quoted};
 use super::{
-    absent, chardev, check, device, fault, help, machine, net, netdev, object, observe, socket_chardev,
-    values,
+    absent, chardev, check, device, expect, fault, help, machine, net, netdev, object, observe,
+    socket_chardev, values,
 };
 
 /// An option that exists.
@@ -185,6 +185,20 @@ pub(super) static OPTIONS: &[Spec] = &[
     option("S", "", Group::Run, "do not start before a monitor says cont", Apply::Flag(set_stopped)),
     option("no-reboot", "", Group::Run, "a reset of the guest ends the run", Apply::Flag(set_no_reboot)),
     option("timeout", "TIME", Group::Run, "end the run after 90, 1m30s or 500ms", Apply::Text(set_timeout)),
+    option(
+        "expect",
+        "[within=TIME,]REGEX",
+        Group::Run,
+        "end the run with success once REGEX was seen on the console; several: in this order",
+        Apply::Text(add_expect),
+    ),
+    option(
+        "on-failure",
+        "DIR",
+        Group::Run,
+        "a run that ends with a status other than 0 leaves its serial output and captures there",
+        Apply::Path(set_on_failure),
+    ),
     option(
         "result",
         "FILE",
@@ -523,6 +537,15 @@ fn add_trace(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<
         observe::TraceRequest::Add(trace) => draft.observe.traces.push(trace),
     }
     Ok(None)
+}
+
+fn add_expect(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    draft.expect.push(expect::parse(context, text)?);
+    Ok(None)
+}
+
+fn set_on_failure(draft: &mut Draft, path: PathBuf) {
+    draft.on_failure = Some(path);
 }
 
 fn set_result(draft: &mut Draft, path: PathBuf) {

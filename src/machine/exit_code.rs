@@ -29,6 +29,10 @@ pub enum EndReason {
     DriverFinding(String),
     /// `-timeout` passed.
     Timeout(Duration),
+    /// The last text of `-expect` was seen on the console.
+    Expected(String),
+    /// A text of `-expect` was not seen: which, and what happened instead.
+    NotSeen(String, Unseen),
     /// The user asked (Ctrl-A x).
     Quit,
     /// A signal ended the run.
@@ -37,13 +41,23 @@ pub enum EndReason {
     Internal(String),
 }
 
+/// Why a text of `-expect` can no longer be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseen {
+    /// Its time is over (`within=`).
+    InTime(Duration),
+    /// The run ended, for this reason, which alone would be a success.
+    BeforeEnd(Box<EndReason>),
+}
+
 impl EndReason {
     /// The process exit status.
     pub fn status(&self) -> u8 {
         match self {
-            Self::PowerOff | Self::Reset | Self::Quit => 0,
+            Self::PowerOff | Self::Reset | Self::Quit | Self::Expected(_) => 0,
             Self::CommandExit(status) | Self::DebugExit(status) => *status,
             Self::DriverFinding(_) => 122,
+            Self::NotSeen(..) => 123,
             Self::Timeout(_) => 124,
             Self::Internal(_) => 125,
             Self::Panic(_) | Self::TripleFault | Self::Halted => 126,
@@ -59,9 +73,13 @@ impl EndReason {
             }
             Self::Reset | Self::TripleFault => (true, "guest-reset"),
             Self::Panic(_) => (true, "guest-panic"),
-            Self::Quit => (false, "host-qmp-quit"),
+            Self::NotSeen(_, Unseen::BeforeEnd(end)) => return end.cause(),
+            Self::Quit | Self::Expected(_) => (false, "host-qmp-quit"),
             Self::Signal(_) => (false, "host-signal"),
-            Self::DriverFinding(_) | Self::Timeout(_) | Self::Internal(_) => (false, "host-error"),
+            Self::DriverFinding(_)
+            | Self::NotSeen(_, Unseen::InTime(_))
+            | Self::Timeout(_)
+            | Self::Internal(_) => (false, "host-error"),
         };
         Cause { guest, reason }
     }
@@ -78,6 +96,8 @@ impl EndReason {
             Self::Halted => "halted",
             Self::DriverFinding(_) => "driver-finding",
             Self::Timeout(_) => "timeout",
+            Self::Expected(_) => "expected",
+            Self::NotSeen(..) => "expect-failed",
             Self::Quit => "quit",
             Self::Signal(_) => "signal",
             Self::Internal(_) => "internal-error",
@@ -98,6 +118,13 @@ impl fmt::Display for EndReason {
             Self::Halted => write!(f, "every CPU of the guest is halted with interrupts off"),
             Self::DriverFinding(what) => write!(f, "-d guest_errors=fatal: {what}"),
             Self::Timeout(after) => write!(f, "-timeout: {after:?} passed"),
+            Self::Expected(text) => write!(f, "-expect: seen on the console: {text}"),
+            Self::NotSeen(text, Unseen::InTime(time)) => {
+                write!(f, "-expect: not seen on the console within {time:?}: {text}")
+            }
+            Self::NotSeen(text, Unseen::BeforeEnd(end)) => {
+                write!(f, "-expect: not seen on the console: {text}; {end}")
+            }
             Self::Quit => write!(f, "quit"),
             Self::Signal(number) => write!(f, "ended by signal {number}"),
             Self::Internal(what) => write!(f, "internal error: {what}"),
@@ -116,6 +143,9 @@ mod tests {
             (EndReason::CommandExit(7), 7),
             (EndReason::DebugExit(33), 33),
             (EndReason::DriverFinding(String::new()), 122),
+            (EndReason::Expected(String::new()), 0),
+            (EndReason::NotSeen(String::new(), Unseen::InTime(Duration::from_secs(1))), 123),
+            (EndReason::NotSeen(String::new(), Unseen::BeforeEnd(Box::new(EndReason::PowerOff))), 123),
             (EndReason::Timeout(Duration::from_secs(1)), 124),
             (EndReason::Internal(String::new()), 125),
             (EndReason::Panic(String::new()), 126),

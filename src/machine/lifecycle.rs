@@ -10,9 +10,10 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::exit_code::EndReason;
+use super::exit_code::{EndReason, Unseen};
 use crate::accel::{EntryState, Kicker, StartState};
 use crate::chipset::{PowerEvent, PowerSink};
+use crate::cli::Expectation;
 use crate::monitor::{Event, Events};
 
 /// How long a kicked vCPU may take before it is kicked again.
@@ -72,12 +73,49 @@ struct State {
     command_status: Option<u8>,
     /// How to interrupt each CPU, and the host's thread that runs it.
     kickers: Vec<(Arc<dyn Kicker>, u32)>,
+    expecting: Expecting,
     /// The reset button was pressed, not by the guest.
     reset_button: bool,
     /// vCPU threads inside a generation.
     active: usize,
     halted: usize,
     cpus: usize,
+}
+
+/// What must be seen on the console before the run may end with success.
+#[derive(Debug, Default)]
+struct Expecting {
+    wanted: Vec<Expectation>,
+    /// When each of the first of them was seen.
+    seen: Vec<Instant>,
+    /// When the guest was first started.
+    begin: Option<Instant>,
+}
+
+impl Expecting {
+    fn next(&self) -> Option<&Expectation> {
+        self.wanted.get(self.seen.len())
+    }
+
+    /// When the next one's time is over.
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.seen.last().copied().or(self.begin)? + self.next()?.within?)
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|at| now >= at)
+    }
+
+    /// As long as something is expected, no end is a success.
+    fn judge(&self, next: Next) -> Next {
+        match (next, self.next()) {
+            (Next::End(reason), Some(expectation)) if reason.status() == 0 => {
+                let text = expectation.pattern.text().to_owned();
+                Next::End(EndReason::NotSeen(text, Unseen::BeforeEnd(Box::new(reason))))
+            }
+            (next, _) => next,
+        }
+    }
 }
 
 impl Lifecycle {
@@ -112,6 +150,35 @@ impl Lifecycle {
         if first {
             self.shared.events.raise(&Event::GuestPanicked);
         }
+    }
+
+    /// Names what must be seen on the console ([`Self::seen`]) for success. Before the start.
+    pub fn expect(&self, wanted: &[Expectation]) {
+        self.lock().expecting.wanted = wanted.to_vec();
+    }
+
+    /// The next thing that was expected was seen on the console; with the last one the run ends.
+    pub fn seen(&self) {
+        self.change(|s| {
+            let Some(expectation) = s.expecting.next() else { return };
+            let text = expectation.pattern.text().to_owned();
+            s.expecting.seen.push(Instant::now());
+            if s.expecting.next().is_none() {
+                s.end.get_or_insert(EndReason::Expected(text));
+            }
+        });
+    }
+
+    /// What was expected, and when it was seen.
+    pub fn expectations(&self) -> Vec<(Expectation, Option<Instant>)> {
+        let state = self.lock();
+        let seen = state.expecting.seen.iter().copied().map(Some).chain(std::iter::repeat(None));
+        state.expecting.wanted.iter().cloned().zip(seen).collect()
+    }
+
+    /// When the guest's first instruction ran.
+    pub fn begin(&self) -> Option<Instant> {
+        self.lock().expecting.begin
     }
 
     /// Whether [`Self::panicked`] was called.
@@ -219,6 +286,7 @@ impl Lifecycle {
     pub fn start(&self, entry: EntryState) {
         self.change(|s| {
             s.generation += 1;
+            s.expecting.begin.get_or_insert_with(Instant::now);
             s.running = Some(entry);
             s.request = None;
             s.halted = 0;
@@ -231,7 +299,7 @@ impl Lifecycle {
         let mut state = self.lock();
         loop {
             if let Some(next) = decide(&mut state, no_reboot) {
-                return next;
+                return state.expecting.judge(next);
             }
             let now = Instant::now();
             if let Some((at, length)) = deadline
@@ -239,8 +307,14 @@ impl Lifecycle {
             {
                 return Next::End(EndReason::Timeout(length));
             }
+            if state.expecting.is_late(now)
+                && let Some(Expectation { pattern, within: Some(time) }) = state.expecting.next()
+            {
+                return Next::End(EndReason::NotSeen(pattern.text().to_owned(), Unseen::InTime(*time)));
+            }
             let panic_over = state.panic.as_ref().map(|(at, _)| *at + PANIC_GRACE);
-            let wake = deadline.map(|d| d.0).into_iter().chain(panic_over).min();
+            let seen_by = state.expecting.deadline();
+            let wake = deadline.map(|d| d.0).into_iter().chain(panic_over).chain(seen_by).min();
             state = match wake {
                 Some(at) => {
                     let wait = self.shared.changed.wait_timeout(state, at.saturating_duration_since(now));
@@ -355,6 +429,54 @@ mod tests {
         let start = Instant::now();
         assert_eq!(life.next(false, None), Next::End(EndReason::Panic(String::new())));
         assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    fn expecting(texts: &[(&str, Option<Duration>)]) -> Lifecycle {
+        let life = Lifecycle::default();
+        let expectation =
+            |&(text, within): &(&str, _)| Expectation { pattern: text.parse().unwrap(), within };
+        life.expect(&texts.iter().map(expectation).collect::<Vec<_>>());
+        life.start(ENTRY);
+        life
+    }
+
+    #[test]
+    fn the_run_succeeds_once_everything_was_seen() {
+        let life = expecting(&[("a", None), ("b", None)]);
+        life.seen();
+        assert!(life.lock().end.is_none());
+        life.seen();
+        life.request(PowerEvent::PowerOff);
+        assert_eq!(life.next(false, None), Next::End(EndReason::Expected("b".into())));
+        life.seen();
+    }
+
+    #[test]
+    fn no_other_end_is_a_success_then() {
+        let before = |end| EndReason::NotSeen("a".into(), Unseen::BeforeEnd(Box::new(end)));
+        let life = expecting(&[("a", None)]);
+        life.request(PowerEvent::PowerOff);
+        assert_eq!(life.next(false, None), Next::End(before(EndReason::PowerOff)));
+        life.command_ended(0);
+        life.request(PowerEvent::PowerOff);
+        assert_eq!(life.next(false, None), Next::End(before(EndReason::CommandExit(0))));
+        life.command_ended(3);
+        life.request(PowerEvent::PowerOff);
+        assert_eq!(life.next(false, None), Next::End(EndReason::CommandExit(3)), "that says more");
+        life.end(EndReason::Quit);
+        assert_eq!(life.next(false, None), Next::End(before(EndReason::Quit)));
+    }
+
+    #[test]
+    fn each_has_its_own_time() {
+        let ms = Duration::from_millis;
+        let life = expecting(&[("a", Some(ms(60_000))), ("b", Some(ms(20)))]);
+        let begin = Instant::now();
+        life.seen();
+        assert_eq!(life.next(false, None), Next::End(EndReason::NotSeen("b".into(), Unseen::InTime(ms(20)))));
+        assert!(begin.elapsed() >= ms(20), "counted from when the one before was seen");
+        let seen: Vec<bool> = life.expectations().iter().map(|(_, at)| at.is_some()).collect();
+        assert_eq!(seen, [true, false]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod error;
 mod executor;
 pub mod exit_code;
 pub mod exits;
+mod failure_folder;
 mod gate;
 pub mod lifecycle;
 mod monitors;
@@ -26,6 +27,7 @@ pub use crate::trace::help as trace_help;
 pub use accel_choice::help as accel_help;
 pub use error::SetupError;
 pub use exit_code::EndReason;
+pub use report::not_set_up;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -48,6 +50,7 @@ use board::{Board, InterruptInputs, Surroundings};
 use control::Control;
 use executor::LoopExecutor;
 use exits::Buses;
+use failure_folder::FailureFolder;
 use lifecycle::{Lifecycle, Next};
 use nics::Nic;
 use observers::Watchers;
@@ -66,6 +69,7 @@ pub struct Machine {
     bus: Arc<Buses>,
     life: Lifecycle,
     control: Arc<Control>,
+    failure_folder: Option<FailureFolder>,
     monitors: Vec<Session>,
     _signals: Signals,
     _event_loop: EventLoop,
@@ -89,8 +93,13 @@ impl Machine {
         let (event_loop, events) = EventLoop::start()?;
         vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let happenings = Events::default();
+        let folder =
+            config.on_failure.as_deref().map(|path| FailureFolder::open(path, &notices)).transpose()?;
         let network = open_network(&config, &events, &notices, &happenings)?;
+        let captures = folder.iter().flat_map(|folder| folder.captures(&config.netdevs));
+        captures.into_iter().try_for_each(|filter| network.add_filter(&filter))?;
         let life = Lifecycle::new(happenings.clone());
+        life.expect(&config.expect);
         let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
         let power: Arc<dyn PowerSink> = Arc::new(life.clone());
         let around = Surroundings {
@@ -102,9 +111,16 @@ impl Machine {
             power: &power,
         };
         let mut board = Board::new(around, files)?;
-        let mux = monitors::mux(&config);
-        let terminal = serial::add(&config.serials, &mut board, &around, &life, &notices, mux)?;
-        let watchers = Watchers::new(&config.observe, &config.kernel, &clock, &life, &notices)?;
+        let wanted = serial::Wanted {
+            serials: &config.serials,
+            mux: monitors::mux(&config),
+            expect: &config.expect,
+            folder: folder.as_ref(),
+        };
+        let terminal = serial::add(&wanted, &mut board, &around, &life, &notices)?;
+        let mut observe = config.observe.clone();
+        observe.traces.extend(folder.as_ref().map(FailureFolder::trace));
+        let watchers = Watchers::new(&observe, &config.kernel, &clock, &life, &notices)?;
         let nics = add_devices(&config.devices, &board, &around, &vm, &network, &watchers, &notices)?;
         nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
         board.pci.program_bars()?;
@@ -115,6 +131,7 @@ impl Machine {
         let reporter = Arc::new(Reporter {
             path: config.result.clone(),
             accel: chosen.accel.name(),
+            life: life.clone(),
             started,
             network,
             nics,
@@ -148,6 +165,7 @@ impl Machine {
             bus,
             life,
             control,
+            failure_folder: folder,
             monitors,
             _signals: signals,
             _event_loop: event_loop,
@@ -177,8 +195,11 @@ impl Machine {
         };
         self.stop();
         self.control.events.raise(&Event::Shutdown(reason.cause()));
-        self.reporter.write(Some(&reason));
+        self.reporter.write(Some(&reason), self.failure_folder.as_ref().map(FailureFolder::result));
         self.reporter.end_watch();
+        if let Some(folder) = self.failure_folder.take() {
+            folder.end(reason.status() == 0);
+        }
         // Each session answers what it was asked.
         self.monitors.clear();
         reason
@@ -276,7 +297,7 @@ fn watch_signals(
     let on_end = move |signal| life.end(EndReason::Signal(signal));
     let on_report = move || {
         if let Some(reporter) = reporter.upgrade() {
-            reporter.write(None);
+            reporter.write(None, None);
         }
     };
     Ok(Signals::watch(events, on_end, on_report)?)

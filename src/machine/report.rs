@@ -5,11 +5,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::exit_code::EndReason;
+use super::lifecycle::Lifecycle;
 use super::nics::Nic;
 use super::observers::{FindingReport, Watchers};
 use crate::netdev::{Backend, DirectionStats, Network};
@@ -30,10 +31,24 @@ pub struct Report<'a> {
     pub accel: &'a str,
     /// Seconds since the program started.
     pub uptime_s: f64,
+    /// When the program started, in seconds since 1970.
+    pub started_unix_s: f64,
+    /// Seconds from there to the guest's first instruction; null before it.
+    pub setup_s: Option<f64>,
+    /// `-expect`, in the order of the command line.
+    pub expect: Vec<ExpectReport>,
     /// Backends, in the order of the command line.
     pub netdevs: Vec<NetdevReport>,
     /// NICs, in the order of the command line.
     pub nics: Vec<NicReport>,
+}
+
+/// One `-expect`.
+#[derive(Debug, Serialize)]
+pub struct ExpectReport {
+    regex: String,
+    /// Seconds from the program's start; null if it was not seen.
+    seen_s: Option<f64>,
 }
 
 /// One backend.
@@ -108,6 +123,8 @@ pub struct Reporter {
     pub path: Option<PathBuf>,
     /// Name of the accelerator.
     pub accel: &'static str,
+    /// What has happened.
+    pub life: Lifecycle,
     /// When the program started.
     pub started: Instant,
     /// Backends and cables.
@@ -127,9 +144,13 @@ impl Reporter {
         self.nics.iter().for_each(|nic| nic.watchers.write_coverage(&self.notices));
     }
 
-    /// Writes the report, if it was asked for. `end` is `None` while the machine runs.
-    pub fn write(&self, end: Option<&EndReason>) {
-        let Some(path) = &self.path else { return };
+    /// Writes the report, if it was asked for, and to `besides`. `end` is `None` while the machine runs.
+    pub fn write(&self, end: Option<&EndReason>, besides: Option<PathBuf>) {
+        let paths: Vec<PathBuf> = self.path.iter().cloned().chain(besides).collect();
+        if paths.is_empty() {
+            return;
+        }
+        let since_start = |at: Instant| at.saturating_duration_since(self.started).as_secs_f64();
         let report = Report {
             version: 1,
             status: end.map(EndReason::status),
@@ -137,17 +158,48 @@ impl Reporter {
             message: end.map_or_else(|| "the machine is running".to_owned(), EndReason::to_string),
             accel: self.accel,
             uptime_s: self.started.elapsed().as_secs_f64(),
+            started_unix_s: (now_unix() - self.started.elapsed()).as_secs_f64(),
+            setup_s: self.life.begin().map(since_start),
+            expect: (self.life.expectations().into_iter())
+                .map(|(wanted, seen)| ExpectReport {
+                    regex: wanted.pattern.text().to_owned(),
+                    seen_s: seen.map(since_start),
+                })
+                .collect(),
             netdevs: self.network.netdevs().iter().map(|b| NetdevReport::new(&**b)).collect(),
             nics: self.nics.iter().map(|nic| NicReport::new(nic, &self.network)).collect(),
         };
-        if let Err(error) = write(path, &report) {
-            self.notices.say(&format!("-result {}: {error}", path.display()));
+        for path in paths {
+            if let Err(error) = write(&path, &report) {
+                self.notices.say(&format!("-result {}: {error}", path.display()));
+            }
         }
     }
 }
 
+fn now_unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What a run has to say that never began.
+#[derive(Debug, Serialize)]
+struct NotSetUp<'a> {
+    version: u32,
+    status: u8,
+    reason: &'a str,
+    message: &'a str,
+}
+
+/// Writes the report of a machine that could not be set up, so that nobody reads the one of an earlier run.
+///
+/// # Errors
+/// The host's.
+pub fn not_set_up(path: &Path, status: u8, message: &str) -> io::Result<()> {
+    write(path, &NotSetUp { version: 1, status, reason: "setup-error", message })
+}
+
 /// Replaces `path` by `report`.
-fn write(path: &Path, report: &Report<'_>) -> io::Result<()> {
+fn write(path: &Path, report: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(report)?;
     text.push(b'\n');
     files::replace(path, &text)

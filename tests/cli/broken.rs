@@ -341,6 +341,12 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-timeout -5", &["'-5' is not a time"]),
     ("-timeout 9000h", &["'9000h' is more than a year"]),
     ("-timeout 99999999999999999999", &["is not a time"]),
+    ("-expect (a", &["-expect (a: the regular expression cannot be used: unclosed group; put \\ before"]),
+    ("-expect (a{999}{999})", &["the regular expression cannot be used: ", "exceeds size limit"]),
+    ("-expect within=5s", &["there is nothing to expect; write within=TIME,REGEX"]),
+    ("-expect within=5s,", &["the expression is empty"]),
+    ("-expect within=soon,x", &["within: 'soon' is not a time"]),
+    ("-expect within=0,x", &["within: nothing is seen in no time"]),
 ];
 
 fn check(words: &[&str], expected: &[&str]) {

@@ -58,6 +58,8 @@ fn the_bare_line_has_the_defaults() {
             console_monitor: true,
             stopped: false,
             no_reboot: false,
+            expect: vec![],
+            on_failure: None,
             result: None,
             timeout: None,
             observe: ObserveConfig::default(),
@@ -294,6 +296,10 @@ fn the_run() {
     ] {
         assert_eq!(run(&format!("-timeout {text}")).timeout, Some(expected), "{text}");
     }
+    let [first, second] = &run("-expect a+b -expect within=1m30s,login:,").expect[..] else { panic!() };
+    assert_eq!((first.pattern.text(), first.within), ("a+b", None));
+    assert_eq!((second.pattern.text(), second.within), ("login:,", Some(Duration::from_secs(90))));
+    assert_eq!(run("-on-failure /tmp/kept").on_failure, Some(PathBuf::from("/tmp/kept")));
     assert!(run("-no-reboot").no_reboot);
     assert!(run("-nographic").nographic);
 }

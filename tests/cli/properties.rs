@@ -69,7 +69,7 @@ proptest! {
     #[test]
     fn random_values_never_panic(
         option in prop::sample::select(vec![
-            "-m", "-smp", "-cpu", "-accel", "-machine", "-device", "-netdev", "-serial", "-fw_cfg", "-timeout", "-vga",
+            "-m", "-smp", "-cpu", "-accel", "-machine", "-device", "-netdev", "-serial", "-fw_cfg", "-timeout", "-expect", "-vga",
         ]),
         value in r#"(tap|e1000|unix:|file:|opt/|\{)?[a-z0-9,=:./{}\[\]" +%é\\-]{0,40}"#,
     ) {

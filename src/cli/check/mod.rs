@@ -61,6 +61,8 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         stopped: draft.stopped,
         no_reboot: draft.no_reboot,
         timeout: draft.timeout,
+        expect: draft.expect,
+        on_failure: draft.on_failure,
         result: draft.result,
         observe: draft.observe,
         machine: draft.machine,

@@ -341,6 +341,8 @@ impl Line {
             ("-smp", Some("cpus=2")),
             ("-append", Some("console=ttyS0 -netdev tap")),
             ("-timeout", Some("1m30s")),
+            ("-expect", Some("within=2s,a, b$")),
+            ("-on-failure", Some("kept")),
             ("-nographic", None),
             ("-no-reboot", None),
         ]);
