@@ -20,15 +20,16 @@ HOST_IP, GUEST_IP = "10.0.2.2", "10.0.2.15"
 class Vm:
     """Starts minivmm; a context manager that never leaves a process behind.
 
-    options: more minivmm options; net: the -netdev and -device options (a list).
+    options: more minivmm options; net: the -netdev and -device options (a list); result: whether counters() and
+    result() will be asked for.
     """
 
     program = "minivmm"
 
-    def __init__(self, options=(), net=None, kernel=None, log=None):
+    def __init__(self, options=(), net=None, kernel=None, log=None, result=True):
         self.dir = tempfile.TemporaryDirectory(prefix="minivmm-")
         self.agent_path = os.path.join(self.dir.name, "agent")
-        self.result_path = os.path.join(self.dir.name, "result.json")
+        self.result_path = os.path.join(self.dir.name, "result.json") if result else None
         if net is None:
             net = ["-netdev", "tap,id=n0", "-device", "e1000,netdev=n0"]
         self.command = self._command(kernel, net, options)
@@ -48,7 +49,7 @@ class Vm:
         return [
             MINIVMM, "-kernel", kernel or os.path.join(GUEST, "bzImage"), *net,
             "-serial", "stdio", "-serial", f"unix:{self.agent_path},server=on,wait=off",
-            "-result", self.result_path, *options,
+            *(["-result", self.result_path] if self.result_path else []), *options,
         ]
 
     def __enter__(self):
@@ -108,6 +109,11 @@ class Vm:
             except (OSError, AgentGone, AgentTimeout) as error:
                 raise self.failure(f"the guest agent did not answer: {error}") from error
         return self._agent
+
+    def vanish(self):
+        """Removes our folder while everything in it is open: from now on SIGKILL leaves nothing on the disk, and the
+        agent cannot be reached a second time. Not with result=True."""
+        self.dir.cleanup()
 
     def forget_agent(self):
         """Closes the connection; the next use connects again (after a reboot of the guest)."""
