@@ -13,8 +13,8 @@ pub(super) enum KernelKind {
     BzImage,
     /// ELF for x86, 64-bit or 32-bit.
     Elf,
-    /// No ELF, but a multiboot 1 header that says where everything goes.
-    MultibootFlat,
+    /// No ELF, but a multiboot header, at this offset in the file, that says where everything goes.
+    MultibootFlat(Multiboot),
 }
 
 const EM_386: u16 = 3;
@@ -33,10 +33,8 @@ pub(super) fn detect(data: &[u8]) -> Result<KernelKind, KernelError> {
     if data.starts_with(b"\x7fELF") {
         return elf(data);
     }
-    match multiboot(data) {
-        Some(Multiboot::One(_)) => return Ok(KernelKind::MultibootFlat),
-        Some(Multiboot::Two) => return Err(unsupported_multiboot2()),
-        None => {}
+    if let Some(header) = multiboot(data) {
+        return Ok(KernelKind::MultibootFlat(header));
     }
     let (what, hint) = name(data);
     Err(KernelError::NotAKernel { what, hint })
@@ -47,8 +45,8 @@ pub(super) fn detect(data: &[u8]) -> Result<KernelKind, KernelError> {
 pub(super) enum Multiboot {
     /// Version 1, at this offset in the file.
     One(usize),
-    /// Version 2.
-    Two,
+    /// Version 2, at this offset in the file.
+    Two(usize),
 }
 
 /// Finds a multiboot header: version 1 in the first 8 KiB, version 2 in the first 32 KiB, checksum right
@@ -64,14 +62,7 @@ pub(super) fn multiboot(data: &[u8]) -> Option<Multiboot> {
         places.find(|&at| u32_at(data, at) == Some(magic) && sums_to_zero(at, words))
     };
     let first = find((0..8192).step_by(4), MAGIC1, 3).map(Multiboot::One);
-    first.or_else(|| find((0..32768).step_by(8), MAGIC2, 4).map(|_| Multiboot::Two))
-}
-
-pub(super) fn unsupported_multiboot2() -> KernelError {
-    KernelError::Unsupported(
-        "this is a multiboot 2 kernel, which minivmm does not boot yet; give it a PVH note or a multiboot 1 header"
-            .into(),
-    )
+    first.or_else(|| find((0..32768).step_by(8), MAGIC2, 4).map(Multiboot::Two))
 }
 
 fn elf(data: &[u8]) -> Result<KernelKind, KernelError> {
@@ -178,7 +169,7 @@ mod tests {
         assert_eq!(multiboot(&header(&[0x1bad_b002, 3, 3])), None);
         assert_eq!(
             multiboot(&header(&[0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50e6)])),
-            Some(Multiboot::Two)
+            Some(Multiboot::Two(0))
         );
     }
 }

@@ -78,6 +78,11 @@ impl ElfKernel {
         self.segments.iter().map(Segment::end).max().unwrap_or(0)
     }
 
+    /// The first byte that the kernel takes in memory.
+    pub(super) fn start(&self) -> u64 {
+        self.segments.iter().map(|s| s.paddr).min().unwrap_or(0)
+    }
+
     /// One past the last byte of the file that is loaded; symbols and debug information follow.
     pub(super) fn file_end(&self) -> usize {
         self.segments.iter().map(|s| s.file.end).max().unwrap_or(0)
@@ -91,7 +96,12 @@ impl ElfKernel {
         for segment in &self.segments {
             check_fits("an ELF segment", segment.paddr, segment.end(), ram_end)?;
         }
-        Ok(self.segments.iter().map(|s| Piece::window(s.paddr, file, s.file.clone())).collect())
+        Ok(self.unplaced(file))
+    }
+
+    /// The segments as pieces of `file` at the addresses they are linked for, wherever that is.
+    pub(super) fn unplaced(&self, file: &Arc<Vec<u8>>) -> Vec<Piece> {
+        self.segments.iter().map(|s| Piece::window(s.paddr, file, s.file.clone())).collect()
     }
 }
 

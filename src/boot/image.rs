@@ -10,32 +10,64 @@ use super::error::BootError;
 use crate::accel::EntryState;
 use crate::memory::{GuestRam, MemoryError};
 
-/// Bytes that belong at one guest physical address; a window into a shared buffer.
+/// Bytes that belong at one guest physical address.
 #[derive(Clone)]
 pub(super) struct Piece {
     addr: u64,
-    buffer: Arc<Vec<u8>>,
-    window: Range<usize>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    /// A window into a shared buffer.
+    Buffer(Arc<Vec<u8>>, Range<usize>),
+    /// What lies in RAM when the image is loaded: a table that only the finished machine knows.
+    Ram(u64, usize),
 }
 
 impl Piece {
     /// A buffer of its own.
     pub(super) fn new(addr: u64, bytes: Vec<u8>) -> Self {
         let window = 0..bytes.len();
-        Self { addr, buffer: Arc::new(bytes), window }
+        Self { addr, source: Source::Buffer(Arc::new(bytes), window) }
     }
 
     /// A part of a shared buffer; a window outside it is empty.
     pub(super) fn window(addr: u64, buffer: &Arc<Vec<u8>>, window: Range<usize>) -> Self {
-        Self { addr, buffer: Arc::clone(buffer), window }
+        Self { addr, source: Source::Buffer(Arc::clone(buffer), window) }
+    }
+
+    /// A copy of `len` bytes that will be in RAM at `from`.
+    pub(super) fn copied(addr: u64, from: u64, len: usize) -> Self {
+        Self { addr, source: Source::Ram(from, len) }
+    }
+
+    /// The same bytes elsewhere.
+    pub(super) fn at(self, addr: u64) -> Self {
+        Self { addr, ..self }
     }
 
     pub(super) fn addr(&self) -> u64 {
         self.addr
     }
 
+    /// As far as they are known before the image is loaded.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.window.clone()).unwrap_or_default()
+        match &self.source {
+            Source::Buffer(buffer, window) => buffer.get(window.clone()).unwrap_or_default(),
+            Source::Ram(..) => &[],
+        }
+    }
+
+    fn load(&self, ram: &GuestRam) -> Result<(), MemoryError> {
+        match self.source {
+            Source::Buffer(..) => ram.write(self.addr, self.bytes()),
+            Source::Ram(from, len) => {
+                let mut bytes = vec![0; len];
+                ram.read(from, &mut bytes)?;
+                ram.write(self.addr, &bytes)
+            }
+        }
     }
 }
 
@@ -66,7 +98,7 @@ impl BootImage {
             }
         }
         for piece in &self.pieces {
-            ram.write(piece.addr(), piece.bytes())?;
+            piece.load(ram)?;
         }
         Ok(self.entry)
     }

@@ -22,6 +22,7 @@ mod low_memory;
 mod memory_map;
 pub mod mptable;
 mod multiboot;
+mod multiboot2;
 mod prepare;
 mod pvh;
 

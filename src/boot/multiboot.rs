@@ -38,13 +38,25 @@ const LOADER_NAME: u64 = MULTIBOOT_INFO + 0x90;
 const MODULE_NAME: u64 = MULTIBOOT_INFO + 0xa0;
 const MEMORY_MAP: u64 = MULTIBOOT_INFO + 0xb0;
 
-type Ready = (Vec<Piece>, EntryState);
+pub(super) type Ready = (Vec<Piece>, EntryState);
 
 /// A kernel in its place.
-struct Placed {
-    pieces: Vec<Piece>,
-    end: u64,
-    entry: u64,
+pub(super) struct Placed {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) end: u64,
+    pub(super) entry: u64,
+}
+
+/// Where a header says that its kernel goes.
+pub(super) struct Addresses {
+    /// Of the header itself.
+    pub(super) header: u64,
+    pub(super) load: u64,
+    /// 0: all of the file.
+    pub(super) load_end: u64,
+    /// 0: nothing behind what is loaded.
+    pub(super) bss_end: u64,
+    pub(super) entry: u64,
 }
 
 /// An ELF kernel whose multiboot header is at `header_at` in the file. Addresses in the header win over the ELF's
@@ -66,22 +78,23 @@ pub(super) fn elf(
     finish(Placed { pieces, end: elf.end(), entry: elf.entry }, initrd, target)
 }
 
-/// A flat kernel.
+/// A flat kernel whose multiboot header is at `header_at` in the file.
 ///
 /// # Errors
 /// A [`Fault`] of the kernel, the command line or the initrd.
-pub(super) fn flat(file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
-    let header_at = match super::detect::multiboot(&file) {
-        Some(super::detect::Multiboot::One(at)) => at,
-        _ => return Err(damaged("its multiboot header is gone").into()),
-    };
+pub(super) fn flat(
+    file: Vec<u8>,
+    header_at: usize,
+    initrd: Option<Initrd>,
+    target: &BootTarget,
+) -> Result<Ready, Fault> {
     if check_flags(&file, header_at)? & HAS_ADDRESSES == 0 {
         return Err(damaged("its multiboot header has no addresses, and it is no ELF file").into());
     }
     finish(place_by_header(file, header_at, target)?, initrd, target)
 }
 
-fn damaged(why: &str) -> KernelError {
+pub(super) fn damaged(why: &str) -> KernelError {
     KernelError::Inconsistent(why.into())
 }
 
@@ -108,6 +121,20 @@ fn place_by_header(file: Vec<u8>, header_at: usize, target: &BootTarget) -> Resu
         })?;
     }
     let [header, load, load_end, bss_end, entry] = fields;
+    place_at(file, header_at, &Addresses { header, load, load_end, bss_end, entry }, target)
+}
+
+/// Loads the part of `file` that `to` names; its header is at `header_at`.
+///
+/// # Errors
+/// [`KernelError`] when the addresses contradict each other or the file, or there is no RAM.
+pub(super) fn place_at(
+    file: Vec<u8>,
+    header_at: usize,
+    to: &Addresses,
+    target: &BootTarget,
+) -> Result<Placed, KernelError> {
+    let &Addresses { header, load, load_end, bss_end, entry } = to;
     let before = header
         .checked_sub(load)
         .ok_or_else(|| damaged("its multiboot header lies before its load address"))?;
@@ -155,17 +182,18 @@ fn finish(kernel: Placed, initrd: Option<Initrd>, target: &BootTarget) -> Result
     pieces.push(Piece::new(LOADER_NAME, b"minivmm\0".to_vec()));
     pieces.push(Piece::new(MEMORY_MAP, map));
     pieces.push(low_memory::gdt(false));
-    Ok((pieces, entry_state(entry)))
+    Ok((pieces, entry_state(entry, BOOTED)))
 }
 
-fn entry_state(entry: u64) -> EntryState {
+/// 32-bit protected mode, flat segments, interrupts off; `magic` is what EAX says.
+pub(super) fn entry_state(entry: u64, magic: u64) -> EntryState {
     EntryState {
         mode: EntryMode::Protected,
         rip: entry,
         rsp: STACK_TOP,
         rsi: 0,
         rbx: MULTIBOOT_INFO,
-        rax: BOOTED,
+        rax: magic,
         gdt_base: GDT,
         gdt_limit: GDT_LIMIT,
     }
@@ -180,6 +208,6 @@ fn memory_map_entries(target: &BootTarget) -> Vec<u8> {
     memory_map(target.ram_bytes).iter().flat_map(entry).collect()
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
+pub(super) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_le_bytes()).collect()
 }

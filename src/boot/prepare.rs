@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::bzimage::{BzImage, Unpacked};
 use super::cmdline::CmdlineError;
-use super::detect::{self, KernelKind, Multiboot, detect, unsupported_multiboot2};
+use super::detect::{self, KernelKind, Multiboot, detect};
 use super::error::{BootError, InitrdError, KernelError};
 use super::files::{FileError, printable, read_bounded};
 use super::image::{BootImage, Piece};
 use super::linux::{self, LinuxKernel};
-use super::{elf, initrd, low_memory, multiboot, pvh};
+use super::{elf, initrd, low_memory, multiboot, multiboot2, pvh};
 use crate::accel::EntryState;
 use crate::cli::KernelUnpack;
 use crate::machine::pc::LOW_RAM_END;
@@ -160,7 +160,12 @@ fn assemble(kernel: Vec<u8>, initrd: Option<Vec<u8>>, target: &BootTarget) -> Re
     let ((mut pieces, entry), summary) = match detect(&kernel)? {
         KernelKind::BzImage => bzimage(kernel, initrd, target)?,
         KernelKind::Elf => elf_kernel(kernel, initrd, target)?,
-        KernelKind::MultibootFlat => (multiboot::flat(kernel, initrd, target)?, "multiboot 1 kernel".into()),
+        KernelKind::MultibootFlat(Multiboot::One(at)) => {
+            (multiboot::flat(kernel, at, initrd, target)?, "multiboot 1 kernel".into())
+        }
+        KernelKind::MultibootFlat(Multiboot::Two(at)) => {
+            (multiboot2::flat(kernel, at, initrd, target)?, "multiboot 2 kernel".into())
+        }
     };
     pieces.extend(low_memory::bios_area());
     Ok(BootImage { pieces, entry, summary })
@@ -182,26 +187,31 @@ fn bzimage(file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result
 fn elf_kernel(mut file: Vec<u8>, initrd: Option<Initrd>, target: &BootTarget) -> Result<Ready, Fault> {
     let elf = elf::parse(&file)?;
     let header = detect::multiboot(&file);
-    if let (None, Some(Multiboot::One(at))) = (elf.pvh_entry, header) {
-        return Ok((multiboot::elf(file, at, elf, initrd, target)?, "multiboot 1 kernel (ELF)".into()));
+    match header.filter(|_| elf.pvh_entry.is_none()) {
+        Some(Multiboot::One(at)) => {
+            return Ok((multiboot::elf(file, at, elf, initrd, target)?, "multiboot 1 kernel (ELF)".into()));
+        }
+        Some(Multiboot::Two(at)) => {
+            return Ok((multiboot2::elf(file, at, elf, initrd, target)?, "multiboot 2 kernel (ELF)".into()));
+        }
+        None => {}
     }
     let end = elf.end();
     file.truncate(elf.file_end());
     file.shrink_to_fit();
     let pieces = elf.place(&Arc::new(file), target.low_ram_end())?;
     let entry = elf.entry;
-    match (elf.pvh_entry, header) {
-        (Some(entry), _) => {
+    match elf.pvh_entry {
+        Some(entry) => {
             let ready = pvh::finish(pieces, (entry, end), initrd, target)?;
             Ok((ready, format!("ELF kernel, PVH entry {entry:#x}")))
         }
-        (None, Some(_)) => Err(unsupported_multiboot2().into()),
-        (None, None) if !elf.long => Err(KernelError::NotAKernel {
+        None if !elf.long => Err(KernelError::NotAKernel {
             what: "a 32-bit ELF file without PVH note or multiboot header".into(),
             hint: "give the bzImage of a 32-bit Linux",
         }
         .into()),
-        (None, None) => {
+        None => {
             let header = linux::vmlinux_header();
             let kernel = LinuxKernel { header, end, entry, long: true, pieces };
             let ready = linux::finish(kernel, initrd, target)?;

@@ -9,5 +9,6 @@ mod damage;
 mod files;
 mod firmware;
 mod linux_protocol;
+mod multiboot2_protocol;
 mod multiboot_protocol;
 mod pvh_protocol;

@@ -136,14 +136,3 @@ fn a_32_bit_elf_that_names_no_protocol_is_refused() {
     let line = refusal(Elf::kernel().build32(), &target());
     assert!(line.contains("a 32-bit ELF file without PVH note or multiboot header"), "{line}");
 }
-
-#[test]
-fn multiboot_2_is_named() {
-    let words = [0xe852_50d6, 0, 16, 0u32.wrapping_sub(0xe852_50e6)];
-    let header: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-    assert!(refusal(header.clone(), &target()).contains("this is a multiboot 2 kernel"));
-    let mut elf = Elf::kernel();
-    let aligned = (PHDRS + 2 * PHDR).next_multiple_of(8) - (PHDRS + 2 * PHDR);
-    elf.segments[0].bytes[aligned..aligned + 16].copy_from_slice(&header);
-    assert!(refusal(elf.build(), &target()).contains("this is a multiboot 2 kernel"));
-}
