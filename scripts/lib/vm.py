@@ -21,12 +21,12 @@ class Vm:
     """Starts minivmm; a context manager that never leaves a process behind.
 
     options: more minivmm options; net: the -netdev and -device options (a list); result: whether counters() and
-    result() will be asked for.
+    result() will be asked for; terminal: a descriptor that becomes minivmm's standard input, output and error.
     """
 
     program = "minivmm"
 
-    def __init__(self, options=(), net=None, kernel=None, log=None, result=True):
+    def __init__(self, options=(), net=None, kernel=None, log=None, result=True, terminal=None):
         self.dir = tempfile.TemporaryDirectory(prefix="minivmm-")
         self.agent_path = os.path.join(self.dir.name, "agent")
         self.result_path = os.path.join(self.dir.name, "result.json") if result else None
@@ -37,11 +37,11 @@ class Vm:
         self.changed = threading.Condition()
         self.log = open(log, "wb") if log else None
         self.start = time.monotonic()
+        stdin, stdout = (subprocess.DEVNULL, subprocess.PIPE) if terminal is None else (terminal, terminal)
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            preexec_fn=netns.die_with_parent,
+            self.command, stdin=stdin, stdout=stdout, stderr=subprocess.STDOUT, preexec_fn=netns.die_with_parent,
         )
-        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader = threading.Thread(target=self._read if terminal is None else lambda: None, daemon=True)
         self.reader.start()
         self._agent = None
 
@@ -174,7 +174,8 @@ class Vm:
                 self.process.wait()
         self.reader.join(5)
         self.forget_agent()
-        self.process.stdout.close()
+        if self.process.stdout:
+            self.process.stdout.close()
         if self.log:
             self.log.close()
         self.dir.cleanup()
