@@ -22,7 +22,7 @@ class Source:
     """Where a driver comes from: a directory that is built, or a finished module."""
 
     def __init__(self, path, make=()):
-        self.path, self.make = os.path.abspath(path), list(make)
+        self.path, self.make = os.path.realpath(path), list(make)
         if not os.path.exists(self.path):
             raise Failed(f"{path}: there is no such file or directory")
 
@@ -34,7 +34,8 @@ class Source:
         if done.returncode:
             words = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line or "build-driver:" in line]
             raise Failed("\n".join(words) or done.stderr)
-        return [line for line in done.stdout.splitlines() if line.endswith(".ko")]
+        # make's own lines name them too, behind other words.
+        return [line for line in done.stdout.splitlines() if line.startswith(self.path) and line.endswith(".ko")]
 
 
 def choose(modules, name):

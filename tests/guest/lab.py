@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""docs/driver-lab.md: each step of guest/lab does what it says; scripts/sandbox loads, replaces and survives drivers."""
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+import harness
+from harness import want
+from lib import sandbox
+
+ARGS = harness.arguments(__doc__)
+SCRIPT = os.path.join(harness.REPO, "scripts", "sandbox")
+LIMIT = 300
+HERE = tempfile.TemporaryDirectory()  # a copy of guest/lab and guest/driver: builds leave things behind
+vm = None
+
+
+def build():
+    for name in ("lab", "driver"):
+        shutil.copytree(os.path.join(harness.REPO, "guest", name), os.path.join(HERE.name, name))
+    modules = sandbox.Source(os.path.join(HERE.name, "lab"), ["-j2", "W=1"]).build()
+    want(sorted(map(sandbox.module_name, modules)) == [f"step{n}" for n in range(1, 8)], str(modules))
+
+
+def boot():
+    global vm
+    from lib.vm import Vm
+
+    net = ["-netdev", "user,id=n0", "-device", "e1000,netdev=n0"]
+    vm = Vm([*harness.accel_options(ARGS), "-append", sandbox.WITHOUT_E1000, "-timeout", "1000"], net)
+    vm.agent(LIMIT)
+
+
+def load(number):
+    """Loads step `number` in place of the one before; what the kernel said."""
+    return sandbox.load(vm.agent(), os.path.join(HERE.name, "lab", f"step{number}.ko"))
+
+
+def sent():
+    return vm.counters()["netdevs"][0]["from_guest"]["wire_frames"]
+
+
+def step_1_finds_the_chip():
+    words = load(1)
+    want(re.search(r"step1: STATUS [0-9a-f]{8}", words) and "MAC" not in words, words)
+
+
+def step_2_resets_and_reads_the_mac():
+    want("step2: MAC 52:54:00:12:34:56" in load(2), "no MAC")
+    want("eth0" not in vm.run("cat /proc/net/dev"), "eth0 is there")
+
+
+def step_3_makes_an_interface_that_loses_everything():
+    load(3)
+    vm.agent().run("ping -c 1 -W 1 10.0.2.2", 30)
+    want("52:54:00:12:34:56" in vm.run("ip link show eth0") and sent() == 0, "frames without a ring")
+
+
+def step_4_sends_and_hears_nothing():
+    load(4)
+    before = sent()
+    answer = vm.agent().run("ping -c 2 -W 1 10.0.2.2", 30)
+    want(answer["status"] != 0 and sent() >= before + 1, f"{sent() - before} frames sent; {answer}")
+
+
+def step_5_receives_by_looking():
+    load(5)
+    vm.run("ping -c 3 -i 0.1 -W 5 10.0.2.2", 60)
+    want("eth0" not in vm.run("cat /proc/interrupts"), "it has an interrupt")
+
+
+def step_6_receives_by_interrupts():
+    load(6)
+    vm.run("ping -c 20 -i 0.02 -W 5 10.0.2.2", 60)
+    row = next(line for line in vm.run("cat /proc/interrupts").splitlines() if line.rstrip().endswith("eth0"))
+    want(int(row.split()[1]) >= 20, row)
+
+
+def step_7_leaves_checksums_to_the_chip():
+    load(7)
+    text = vm.run("ethtool -k eth0")
+    want("tx-checksum-ip-generic: on" in text and "rx-checksumming: on" in text, text)
+    # UDP and TCP to the host's name server and TFTP-less gateway: only right checksums are answered by it.
+    answer = vm.run("ping -c 2 -W 5 10.0.2.2; nc -w 5 10.0.2.2 1 < /dev/null; echo nc $?; ethtool -K eth0 tx off rx off; "
+                    "ping -c 2 -W 5 10.0.2.2", 60)
+    want(answer.count(" 0% packet loss") == 2, answer)
+
+
+def tcp_with_checksums_of_the_chip():
+    """A megabyte each way through minivmm's own TCP, which drops what is damaged."""
+    import socket
+
+    data = os.urandom(1_000_000)
+    back = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(120)
+
+        def serve():
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    if not back:
+                        connection.sendall(data)
+                        connection.shutdown(socket.SHUT_WR)
+                    back.append(b"".join(iter(lambda: connection.recv(65536), b"")))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        vm.run("ethtool -K eth0 tx on rx on", 30)
+        vm.run(f"nc 10.0.2.2 {port} > /tmp/in < /dev/null; nc 10.0.2.2 {port} < /tmp/in", 120)
+        thread.join(30)
+    want(back[1:] == [data], f"{[len(b) for b in back]} bytes came back")
+
+
+def nothing_was_complained_about():
+    vm.agent().run("rmmod step7", 30)
+    harness.no_complaint(vm, "step[0-9]|eth0|dma|irq|BUG|WARN")
+    vm.kill()
+
+
+class Box:
+    """scripts/sandbox on a terminal."""
+
+    def __init__(self, *words):
+        self.output = b""
+        line = [SCRIPT, "--no-build", *(["--accel", ARGS.accel] if ARGS.accel else []), *words]
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(SCRIPT, line)
+
+    def wait(self, pattern, seconds=LIMIT):
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.output)):
+            want(time.monotonic() < end, f"{pattern!r} did not come:\n{self.output[-3000:].decode(errors='replace')}")
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.output += os.read(self.fd, 65536)
+                except OSError:
+                    want(re.search(pattern, self.output), f"ended before {pattern!r}: {self.output.decode(errors='replace')}")
+        self.output = self.output[found.end():]
+
+    def end(self):
+        while True:
+            try:
+                if not os.read(self.fd, 65536):
+                    break
+            except OSError:
+                break
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def the_sandbox_rebuilds_and_replaces_and_survives():
+    folder = os.path.join(HERE.name, "mine")
+    os.mkdir(folder)
+
+    def write(init, leave=""):
+        with open(os.path.join(folder, "mine.c"), "w") as f:
+            f.write('#include <linux/module.h>\n#include <linux/delay.h>\nMODULE_LICENSE("GPL");\n'
+                    f"static int __init begin(void) {{ {init} }}\nstatic void __exit end(void) {{ {leave} }}\n"
+                    "module_init(begin);\nmodule_exit(end);\n")
+
+    with open(os.path.join(folder, "Kbuild"), "w") as f:
+        f.write("obj-m := mine.o\n")
+    write('pr_info("first of mine\\n"); return 0;')
+    box = Box("--driver", folder)
+    box.wait(rb"mine is loaded")
+    box.wait(rb"first of mine", 30)
+    # A key: built again, replaced.
+    write('pr_info("second of mine\\n"); return 0;')
+    os.write(box.fd, b"\x01r")
+    box.wait(rb"mine was loaded again")
+    box.wait(rb"second of mine", 30)
+    # A command: a source that is none leaves the old one where it is.
+    write("this is no C")
+    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
+    want(done.returncode == 1 and "error:" in done.stdout, str(done))
+    # One that refuses, then one that never lets go: the machine is started anew with what is built then.
+    write('pr_info("fourth of mine\\n"); return -EIO;')
+    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
+    want(done.returncode == 1 and "was not loaded" in done.stdout and "fourth of mine" in done.stdout, str(done))
+    write('pr_info("fifth of mine\\n"); return 0;', "for (;;) msleep(1000);")
+    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
+    want(done.returncode == 0 and "fifth of mine" in done.stdout, str(done))
+    write('pr_info("sixth of mine\\n"); return 0;')
+    os.write(box.fd, b"\x01r")
+    box.wait(rb"the machine is started anew")
+    box.wait(rb"sixth of mine")
+    os.write(box.fd, b"\x01x")
+    want(box.end() == 0, "status")
+    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
+    want(done.returncode == 1 and "no sandbox runs" in done.stderr, str(done))
+
+
+if __name__ == "__main__":
+    try:
+        harness.main(__file__, [
+            build, boot, step_1_finds_the_chip, step_2_resets_and_reads_the_mac,
+            step_3_makes_an_interface_that_loses_everything, step_4_sends_and_hears_nothing, step_5_receives_by_looking,
+            step_6_receives_by_interrupts, step_7_leaves_checksums_to_the_chip, tcp_with_checksums_of_the_chip,
+            nothing_was_complained_about, the_sandbox_rebuilds_and_replaces_and_survives,
+        ])
+    finally:
+        if vm:
+            vm.kill()
