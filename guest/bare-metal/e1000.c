@@ -89,8 +89,8 @@ static void reset(void)
 	wr(RCTL, 0);
 	wr(TCTL, TCTL_PSP);
 	wr(CTRL, rd(CTRL) | CTRL_RST);
-	for (int i = 0; i < 10000; i++)
-		in8(0x80); /* some microseconds each on a PC; bit RST clears itself */
+	for (int i = 0; i < 50000; i++)
+		in8(0x80); /* a microsecond each on a PC, so well above the millisecond that it takes */
 	wr(IMC, ~0u);
 	rd(ICR);
 	for (uint32_t i = 0; i < 128; i++)

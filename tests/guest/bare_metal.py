@@ -36,7 +36,8 @@ def our_kernel_is_told_everything_and_pings_without_any_right():
                     r"^memory 0000000000100000 \+ 0000000003f00000 type 1$", r"MAC 52:54:00:12:34:56, link up",
                     r"ping: reply from 10\.0\.2\.2, sequence 1$", r"ping: reply from 10\.0\.2\.2, sequence 2$"]
         options = [word for pattern in expected for word in ("-expect", pattern)]
-        status, console, errors = run(bare_metal(folder), "-m", "64", "-initrd", module, "-append", 'a b="c d"', *options)
+        status, console, errors = run(bare_metal(folder), "-m", "64", "-initrd", module,
+                                      "-d", "guest_errors=fatal", "-append", 'a b="c d"', *options)
         want(status == 0, f"status {status}: {errors}{console}")
 
 

@@ -33,7 +33,7 @@ def boot():
     from lib.vm import Vm
 
     net = ["-netdev", "user,id=n0", "-device", "e1000,netdev=n0"]
-    vm = Vm([*harness.accel_options(ARGS), "-append", sandbox.WITHOUT_E1000, "-timeout", "1000"], net)
+    vm = Vm([*harness.accel_options(ARGS), "-append", sandbox.WITHOUT_E1000, "-d", "guest_errors", "-timeout", "1000"], net)
     vm.agent(LIMIT)
 
 
@@ -122,6 +122,8 @@ def tcp_with_checksums_of_the_chip():
 def nothing_was_complained_about():
     vm.agent().run("rmmod step7", 30)
     harness.no_complaint(vm, "step[0-9]|eth0|dma|irq|BUG|WARN")
+    findings = [found for found in vm.counters()["nics"][0]["findings"] if found["severity"] != "note"]
+    want(not findings, f"the driver doctor finds: {findings}")
     vm.kill()
 
 
