@@ -52,7 +52,7 @@ fn information(ram: &GuestRam, at: u64) -> BTreeMap<u32, Vec<u8>> {
     loop {
         let (kind, size) = (u32_at(ram, tag), u64::from(u32_at(ram, tag + 4)));
         assert!(
-            tag % 8 == 0 && size >= 8 && tag + size <= at + total,
+            tag.is_multiple_of(8) && size >= 8 && tag + size <= at + total,
             "tag {kind} at {tag:#x} has {size} bytes"
         );
         tag += size.next_multiple_of(8);
