@@ -40,7 +40,8 @@ pub fn replace_mss(tcp: &mut [u8], new: u16) -> Option<u16> {
 }
 
 /// Describes a TCP packet of smoltcp's, whose checksum is not written yet: `frame` is room for an Ethernet
-/// header and the IP packet, `mss` what the guest takes in one segment, `advertise` what goes into a SYN.
+/// header and the IP packet, `mss` what the guest takes in one segment, `advertise` what goes into a SYN, which is
+/// what the link takes.
 pub fn describe(frame: &mut [u8], mss: u16, advertise: u16) -> FrameMeta {
     let v4 = frame[ETHERNET_HEADER] >> 4 == 4;
     let (addresses, start) = match v4 {
@@ -55,6 +56,9 @@ pub fn describe(frame: &mut [u8], mss: u16, advertise: u16) -> FrameMeta {
     seed.add_word((frame.len() - start) as u16);
     checksum::store(frame, start + usize::from(TCP_CHECKSUM), seed.folded());
     let header_len = start + usize::from(frame[start + 12] >> 4) * 4;
+    // A segment size does not count options, which take room in the packet all the same (RFC 6691).
+    let options = (header_len - start).saturating_sub(20) as u16;
+    let mss = mss.min(advertise).saturating_sub(options).max(1);
     let gso = (frame.len() - header_len > usize::from(mss)).then_some(Gso {
         kind: if v4 { GsoKind::Tcp4 } else { GsoKind::Tcp6 },
         mss,
@@ -159,6 +163,27 @@ mod tests {
         assert_eq!(parsed.iter().map(|p| p.payload.len()).collect::<Vec<_>>(), [1460, 1460, 1081]);
         assert_eq!(parsed.iter().flat_map(|p| p.payload).copied().collect::<Vec<_>>(), data);
         assert_eq!(parsed.last().unwrap().control, TcpControl::Psh);
+    }
+
+    #[test]
+    fn no_segment_is_longer_than_the_link_takes_whatever_the_guest_says() {
+        for (payload, mss, options, expected) in [
+            (4000, 9000, 0, vec![1460, 1460, 1080]),
+            (1460, 1460, 12, vec![1448, 12]),
+            (1450, 1460, 12, vec![1448, 2]),
+            (1448, 1460, 12, vec![1448]),
+            (100, 64, 40, vec![24, 24, 24, 24, 4]),
+        ] {
+            let mut frame = segment(TcpControl::None, &vec![7; payload]);
+            frame[46] += (options / 4) << 4;
+            frame.splice(54..54, vec![1; options.into()]);
+            assert!(set_length(&mut frame));
+            let mut meta = describe(&mut frame, mss, 1460);
+            let pieces =
+                finish(&mut frame, &mut meta, Offloads::default()).unwrap_or_else(|| vec![frame.clone()]);
+            let header = 54 + usize::from(options);
+            assert_eq!(pieces.iter().map(|piece| piece.len() - header).collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]
