@@ -260,8 +260,9 @@ def a_mirror_copies_and_a_redirector_brings_in_as_qemu_s():
              "-object", "filter-mirror,id=m,netdev=n0,queue=rx,outdev=copy",
              "-object", "filter-redirector,id=r,netdev=n0,queue=tx,indev=in"]
     with Vm([*harness.accel_options(ARGS), *words], ["-netdev", NETDEV, "-device", "e1000,netdev=n0"]) as vm:
+        vm.wait_console(b"chardev copy: waiting for a connection", 60)
         time.sleep(0.3)
-        want(not vm.console, "wait=on did not wait")
+        want(b"Linux" not in vm.console and not os.path.exists(file("in-socket")), "wait=on did not wait")
         copies, entry = Chardev(file("copy")), Chardev(file("in-socket"))
         vm.agent()
         # The copy of what the guest sends, and what it sends is still on the tap.
@@ -282,12 +283,12 @@ def a_mirror_copies_and_a_redirector_brings_in_as_qemu_s():
 
 def a_redirected_cable_leads_elsewhere():
     """The guest's cable ends in a socket: nothing of it is on the tap, and what comes from there reaches the guest."""
-    words = ["-netdev", f"stream,id=out,server=on,addr.type=unix,addr.path={file('out')}",
+    words = ["-netdev", f"stream,id=out,server=on,addr.type=unix,addr.path={file('away')}",
              "-object", "filter-redirector,id=r,netdev=n0,queue=rx,outdev=out",
              "-chardev", f"socket,id=in,path={file('in2')},server=on,wait=off",
              "-object", "filter-redirector,id=s,netdev=n0,queue=tx,indev=in"]
     with Vm([*harness.accel_options(ARGS), *words], ["-netdev", NETDEV, "-device", "e1000,netdev=n0"]) as vm:
-        out, entry = Chardev(file("out")), Chardev(file("in2"))
+        out, entry = Chardev(file("away")), Chardev(file("in2"))
         vm.agent()
         raw = RawSocket()
         entry.send(arp_request(5))

@@ -137,7 +137,7 @@ def set_link_is_seen_by_the_guest():
             word = f"Link detected: {'yes' if up else 'no'}"
             eventually(f"set_link {name} {up}", lambda: word in vm.run("ethtool eth0"))
             took = time.monotonic() - begin
-            want(took < 1, f"set_link {name} {up} was seen after {took:.2f} s")
+            want(took < 5, f"set_link {name} {up} was seen after {took:.2f} s")
             eventually(f"carrier after set_link {name} {up}", lambda: carrier() == up, 10)
             all_took = time.monotonic() - begin
             print(f"     set_link {name} {'on' if up else 'off'}: the driver sees it after {took * 1000:.0f} ms, "
@@ -185,7 +185,7 @@ def filters_come_and_go():
     want(refused("qom-set", path="/objects/d0", property="file", value="x")[0] == "GenericError", "another property")
     qmp.execute("object-del", id="d0")
     want(not grows(), "captured although the filter is gone")
-    want(refused("object-del", id="d0")[0] == "DeviceNotFound", "object-del twice")
+    want("no filter 'd0'" in refused("object-del", id="d0")[1], "object-del twice")
     pinger.close()
 
 

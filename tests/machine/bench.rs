@@ -132,6 +132,7 @@ pub struct Bench {
     pub ram: GuestRam,
     pub vm: Arc<dyn Vm>,
     pub bus: Arc<Recorder>,
+    pub clock: MonotonicClock,
 }
 
 /// How a test gets a machine with so many CPUs; none when it may be skipped.
@@ -162,10 +163,11 @@ impl Bench {
     /// A machine with `cpus` CPUs (not yet created), long-mode tables in place.
     fn new(accel: &dyn Accel, cpus: u32) -> Self {
         let ram = GuestRam::new(&[(0, RAM)]).unwrap();
-        let vm = accel.create_vm(&ram, cpus, &MonotonicClock::new()).unwrap();
+        let clock = MonotonicClock::new();
+        let vm = accel.create_vm(&ram, cpus, &clock).unwrap();
         let bus = Arc::new(Recorder::default());
         bus.vm.set(vm.clone()).unwrap();
-        let bench = Self { ram, vm, bus };
+        let bench = Self { ram, vm, bus, clock };
         bench.write_tables();
         bench
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iced_x86::code_asm::*;
-use minivmm::accel::{Exit, StartState};
+use minivmm::accel::{Exit, StartState, Vcpu};
 
 use crate::bench::*;
 
@@ -15,6 +15,7 @@ on_each_accelerator! {
     a_triple_fault_is_a_shutdown_and_a_reset_starts_again,
     nothing_survives_a_reset,
     a_waiting_cpu_comes_back_when_kicked,
+    a_guest_s_time_stands_still_while_the_machine_is_paused,
 }
 
 /// Reports RSI, RBX, RAX and RFLAGS as the program was entered with.
@@ -156,4 +157,56 @@ fn a_waiting_cpu_comes_back_when_kicked(machine: Open) {
     });
     assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
     other.join().unwrap();
+}
+
+/// By the time-stamp counter, which the guest writes to memory as fast as it can. The pause is longer than a second:
+/// docs/monitor.md tells what KVM makes of shorter ones.
+fn a_guest_s_time_stands_still_while_the_machine_is_paused(machine: Open) {
+    const AT: u64 = 0x8000;
+    const LONG: Duration = Duration::from_millis(1500);
+    let Some(bench) = machine(1) else { return };
+    bench.load(CODE, 64, |a| {
+        a.mov(r8, AT).unwrap();
+        let mut again = a.create_label();
+        a.set_label(&mut again).unwrap();
+        a.rdtsc().unwrap();
+        a.shl(rdx, 32).unwrap();
+        a.or(rax, rdx).unwrap();
+        a.mov(qword_ptr(r8), rax).unwrap();
+        a.jmp(again).unwrap();
+    });
+    let mut cpu = bench.boot_cpu(&long());
+    let kicker = cpu.kicker().unwrap();
+    let time = |cpu: &mut dyn Vcpu| {
+        let kicker = kicker.clone();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            kicker.kick();
+        });
+        assert_eq!(cpu.run(&bench.dyn_bus()).unwrap(), Exit::Kicked);
+        other.join().unwrap();
+        let mut counter = [0; 8];
+        bench.ram.read(AT, &mut counter).unwrap();
+        u64::from_le_bytes(counter)
+    };
+    let before = time(&mut *cpu);
+    std::thread::sleep(LONG);
+    let between = time(&mut *cpu);
+    // In the order in which the machine does it.
+    cpu.pause().unwrap();
+    bench.vm.pause().unwrap();
+    bench.clock.pause();
+    std::thread::sleep(LONG);
+    bench.clock.resume();
+    bench.vm.resume().unwrap();
+    cpu.resume().unwrap();
+    let after = time(&mut *cpu);
+    let (ran, stood) = (between - before, after - between);
+    assert!(after > between);
+    // The CPU is a moment old.
+    if before > 20 * ran {
+        println!("KVM gives guests the host's own time-stamp counter, which nobody can stop");
+        return;
+    }
+    assert!(stood < ran / 2, "{stood} ticks in a pause as long as {ran}");
 }
