@@ -1,6 +1,9 @@
 //! Intel's own self-test as Linux runs it (`ethtool -t eth0 offline`): registers, EEPROM, interrupts, loopback,
 //! link, in the driver's order, at both extremes of the link delay.
 
+use std::sync::Arc;
+
+use minivmm::nic::e1000::doctor::{Doctor, Severity};
 use minivmm::nic::e1000::spec::{ctrl, ctrl_ext, rctl, reg, status, tctl};
 use minivmm::nic::e1000::testing::{MAC, RX_RING, TX_RING, TestNic};
 use minivmm::nic::e1000::{Config, Model, Overflow, regs::table};
@@ -263,4 +266,36 @@ fn every_register_stores_its_mask_and_nothing_else() {
             pattern(&bench, offset, row.mask, 0xffff_ffff);
         }
     }
+}
+
+/// What the doctor says of `work` on this board, notes apart.
+fn doctors_words(board: Config, work: impl FnOnce(Config)) -> Vec<String> {
+    let doctor = Arc::new(Doctor::new(board.model, |_| ()));
+    work(Config { observer: Some(doctor.clone()), ..board });
+    let bad = doctor.findings().into_iter().filter(|finding| finding.kind.severity > Severity::Note);
+    bad.map(|finding| format!("{}: {}", finding.kind.id, finding.subject)).collect()
+}
+
+#[test]
+fn the_driver_doctor_has_nothing_to_say_about_the_offline_test() {
+    for board in boards() {
+        let model = board.model;
+        assert_eq!(doctors_words(board, offline_test), [""; 0], "{model:?}");
+    }
+}
+
+#[test]
+fn the_interrupt_test_on_a_shared_line_unmasks_one_cause_after_the_other() {
+    let words = doctors_words(Config::new(MAC), |config| {
+        let bench = TestNic::new(config);
+        reset(&bench);
+        for i in 0..10 {
+            let mut causes = 0;
+            bench.write(reg::IMS, 1 << i);
+            bench.write(reg::ICS, 1 << i);
+            handle(&bench, &mut causes);
+            assert_ne!(causes & 1 << i, 0);
+        }
+    });
+    assert_eq!(words, [""; 0]);
 }
