@@ -38,7 +38,7 @@ pub(super) static LOG: Schema = Schema {
             name: "symbols",
             kind: Kind::Str,
             default: "the kernel, if it is an ELF file",
-            text: "names for guest addresses: a System.map, a copy of /proc/kallsyms or an ELF file",
+            text: "file that names guest addresses: System.map, kallsyms or ELF",
         },
     ],
     absent: &[

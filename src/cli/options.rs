@@ -210,7 +210,7 @@ pub(super) static OPTIONS: &[Spec] = &[
         "d",
         "ITEM[,ITEM]",
         Group::Run,
-        "guest_errors: say what the driver does wrong; guest_errors=fatal: and end the run; -d help",
+        "guest_errors[=fatal]: say what the driver does wrong with the NIC; -d help",
         Apply::Text(set_log),
     ),
     option(
