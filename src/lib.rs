@@ -8,6 +8,7 @@ pub mod cli;
 pub mod cpu;
 pub mod event;
 pub mod fault;
+pub mod gdb;
 pub mod irq;
 pub mod machine;
 pub mod memory;

@@ -3,6 +3,7 @@
 //! Downward [`Accel`], [`Vm`] and [`Vcpu`]; upward [`GuestBus`], which the machine implements. `kvm` and `soft`
 //! behave alike. Only `machine` uses this module.
 
+pub mod debug;
 pub mod kvm;
 mod port;
 pub mod soft;
@@ -12,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::Access;
+use crate::cpu::CpuState;
 use crate::irq::{GsiSink, MsiSink};
 use crate::memory::GuestRam;
 use crate::time::MonotonicClock;
+use debug::{DebugMeans, DebugPlan, DebugStop};
 
 /// Where a vCPU's accesses go that are not RAM. Implemented by `machine`.
 pub trait GuestBus: Debug + Send + Sync {
@@ -69,6 +72,8 @@ pub enum Exit {
     Halted,
     /// Triple fault.
     Shutdown,
+    /// Something of the debugger's plan was met.
+    Debug(DebugStop),
 }
 
 /// Makes a running vCPU come back with [`Exit::Kicked`] soon; a kick between two runs ends the next one.
@@ -177,6 +182,9 @@ pub trait Vm: GsiSink + MsiSink {
         drop(executor);
     }
 
+    /// What [`Vcpu::set_debug`] can do here.
+    fn debug_means(&self) -> DebugMeans;
+
     /// One line on what runs the guest, for the user (hardware or emulation under it).
     fn describe(&self) -> String;
 }
@@ -210,6 +218,25 @@ pub trait Vcpu: Debug + Send {
     fn resume(&mut self) -> Result<(), AccelError> {
         Ok(())
     }
+
+    /// All registers as they are between two runs. Fields of [`CpuState`] that only an instruction in flight has
+    /// (interrupt shadow, blocked NMIs, HLT) are as the accelerator knows them.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn registers(&mut self) -> Result<CpuState, AccelError>;
+
+    /// Replaces the registers, between two runs.
+    ///
+    /// # Errors
+    /// [`AccelError`], also when the host refuses a value; some registers may have their new value then.
+    fn set_registers(&mut self, state: &CpuState) -> Result<(), AccelError>;
+
+    /// Replaces the debugger's plan, between two runs. It holds over a reset.
+    ///
+    /// # Errors
+    /// [`AccelError`], also when the plan is more than [`Vm::debug_means`].
+    fn set_debug(&mut self, plan: &DebugPlan) -> Result<(), AccelError>;
 
     /// The handle by which others interrupt [`Self::run`]. Must be made on the thread that runs the CPU.
     ///

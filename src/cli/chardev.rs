@@ -68,6 +68,32 @@ pub(super) fn parse(context: &Context, text: &str) -> Result<Option<Chardev>, Cl
     Ok(Some(serial))
 }
 
+/// Whom nobody else on the host's network reaches.
+const THIS_HOST: &str = "127.0.0.1";
+/// QEMU's port for gdb.
+const GDB_PORT: u16 = 1234;
+
+/// What `-s` stands for.
+pub(super) fn default_gdb() -> Chardev {
+    Chardev::Tcp { host: THIS_HOST.to_owned(), port: GDB_PORT, server: true, wait: false }
+}
+
+/// Reads the value of `-gdb`: a server's place, whatever it says of that. None: no debugger.
+pub(super) fn gdb(context: &Context, text: &str) -> Result<Option<Chardev>, CliError> {
+    let wrong = || Wrong::new("gdb cannot connect to that", "write tcp::1234 or unix:PATH");
+    let (server, wait) = (true, false);
+    Ok(Some(match parse(context, text)? {
+        Some(Chardev::None) => return Ok(None),
+        Some(Chardev::Unix { path, .. }) => Chardev::Unix { path, server, wait },
+        Some(Chardev::Tcp { host, port, .. }) => {
+            // Whoever debugs a guest owns it: other hosts are asked in by name only.
+            let host = if host.is_empty() { THIS_HOST.to_owned() } else { host };
+            Chardev::Tcp { host, port, server, wait }
+        }
+        _ => return Err(context.error(wrong())),
+    }))
+}
+
 fn unix(context: &Context, list: &str) -> Result<Chardev, CliError> {
     let pairs = keyval::split(list, "path").map_err(|wrong| context.error(wrong))?;
     let fields = Fields::read(context, pairs, &UNIX)?;

@@ -67,6 +67,8 @@ pub struct Config {
     pub console_monitor: bool,
     /// `-S`: the guest runs when a monitor says `cont`.
     pub stopped: bool,
+    /// `-gdb` and `-s`: where a debugger may connect; always a server that waits for nobody.
+    pub gdb: Option<Chardev>,
     /// `-no-reboot`: a guest's reset ends the run.
     pub no_reboot: bool,
     /// `-timeout`: wall time after which the run ends with status 124; never zero.

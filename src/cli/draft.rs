@@ -52,6 +52,7 @@ pub(super) struct Draft {
     /// `-monitor` was given, be it `none`.
     pub(super) monitor_placed: bool,
     pub(super) stopped: bool,
+    pub(super) gdb: Option<Chardev>,
     pub(super) no_reboot: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) expect: Vec<Expectation>,
@@ -103,6 +104,7 @@ impl Default for Draft {
             monitors: Vec::new(),
             monitor_placed: false,
             stopped: false,
+            gdb: None,
             no_reboot: false,
             timeout: None,
             expect: Vec::new(),

@@ -182,7 +182,15 @@ pub(super) static OPTIONS: &[Spec] = &[
         "no serial port and no NIC unless an option asks for it",
         Apply::Flag(set_nodefaults),
     ),
-    option("S", "", Group::Run, "do not start before a monitor says cont", Apply::Flag(set_stopped)),
+    option("S", "", Group::Run, "do not start before a monitor or gdb says so", Apply::Flag(set_stopped)),
+    option("s", "", Group::Run, "the same as -gdb tcp::1234", Apply::Flag(set_default_gdb)),
+    option(
+        "gdb",
+        "tcp:[HOST]:PORT|unix:PATH",
+        Group::Run,
+        "wait for gdb there (default host: 127.0.0.1); docs/debugging.md",
+        Apply::Text(set_gdb),
+    ),
     option("no-reboot", "", Group::Run, "a reset of the guest ends the run", Apply::Flag(set_no_reboot)),
     option("timeout", "TIME", Group::Run, "end the run after 90, 1m30s or 500ms", Apply::Text(set_timeout)),
     option(
@@ -486,6 +494,16 @@ fn push_monitor(
         }
         Some(place) => draft.monitors.push(Given::new(context, MonitorConfig { qmp, place })),
     }
+    Ok(None)
+}
+
+fn set_default_gdb(draft: &mut Draft) -> Option<Command> {
+    draft.gdb = Some(chardev::default_gdb());
+    None
+}
+
+fn set_gdb(draft: &mut Draft, context: &Context, text: &str) -> Result<Option<Command>, CliError> {
+    draft.gdb = chardev::gdb(context, text)?;
     Ok(None)
 }
 

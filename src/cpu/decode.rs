@@ -140,6 +140,11 @@ pub struct Needs {
     pub writes_system: bool,
 }
 
+impl Needs {
+    /// Everything.
+    pub const ALL: Self = Self { vector: true, msrs: true, debug: true, writes_system: true };
+}
+
 /// Decodes one instruction at `ip` in code of `bits` bits. `None` when `bytes` ends before the instruction does.
 /// Bytes that are no instruction at all give one whose `is_invalid()` is true.
 pub fn decode(bytes: &[u8], bits: u32, ip: u64) -> Option<Instruction> {

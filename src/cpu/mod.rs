@@ -9,6 +9,7 @@
 //! segments.rs   descriptors, far transfers         interrupts.rs delivery through the IDT
 //! exec/         handlers, one file per family      assist.rs     exactly one instruction (for accel/kvm)
 //! cpuid.rs      the CPUID model of accel/soft
+//! debug.rs      a debugger's stops
 //! code_pages.rs which pages hold decoded code      run.rs        whole machines, by cached blocks (for accel/soft)
 //! threaded.rs   from op to op (unsafe)             blocks.rs     the cache of decoded blocks
 //! ```
@@ -20,6 +21,7 @@ pub mod assist;
 mod blocks;
 pub mod code_pages;
 pub mod cpuid;
+pub mod debug;
 pub mod decode;
 pub mod exceptions;
 mod exec;
@@ -41,6 +43,8 @@ pub mod xsave;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_debug;
 #[cfg(test)]
 mod tests_fast;
 #[cfg(test)]
@@ -89,6 +93,8 @@ pub struct Cpu {
     align_check: bool,
     /// Devices may be touched, and pages that hold decoded code written; `start` is the instruction itself.
     careful: bool,
+    /// What a debugger watches.
+    watches: debug::Watches,
     /// RIP of the first instruction of what is being run; ops know their distance from it.
     start: u64,
     /// The distance of the op that stopped a block.
@@ -115,6 +121,7 @@ impl Cpu {
             code_base: 0,
             align_check: false,
             careful: true,
+            watches: debug::Watches::default(),
             start: 0,
             stopped: 0,
             announced_only: false,

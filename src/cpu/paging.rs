@@ -76,27 +76,66 @@ fn mode(s: &CpuState) -> Mode {
     }
 }
 
-/// Reads a page-table entry.
-fn read_entry(m: &mut impl Machine, at: u64, size: u64) -> u64 {
-    match m.ram(at & FRAME) {
-        Some(page) => page.entry(at, size),
-        None => {
-            let mut b = [0; 8];
-            m.read(at, &mut b[..size as usize]);
-            u64::from_le_bytes(b)
+/// Where page-table entries are.
+trait Tables {
+    /// Reads one.
+    fn entry(&mut self, at: u64, size: u64) -> u64;
+    /// Sets bits in one that still reads `old`; false when somebody changed it meanwhile.
+    fn mark(&mut self, at: u64, size: u64, old: u64, bits: u64) -> bool;
+}
+
+/// A processor's, which it marks.
+struct Live<'a, M>(&'a mut M);
+
+impl<M: Machine> Tables for Live<'_, M> {
+    fn entry(&mut self, at: u64, size: u64) -> u64 {
+        match self.0.ram(at & FRAME) {
+            Some(page) => page.entry(at, size),
+            None => {
+                let mut b = [0; 8];
+                self.0.read(at, &mut b[..size as usize]);
+                u64::from_le_bytes(b)
+            }
+        }
+    }
+
+    fn mark(&mut self, at: u64, size: u64, old: u64, bits: u64) -> bool {
+        if old & bits == bits {
+            return true;
+        }
+        match self.0.ram(at & FRAME) {
+            Some(page) if self.0.writable(at & FRAME) => page.entry_exchange(at, size, old, old | bits),
+            _ => true,
         }
     }
 }
 
-/// Sets bits in an entry that still reads `old`; false when somebody changed it meanwhile.
-fn mark_entry(m: &mut impl Machine, at: u64, size: u64, old: u64, bits: u64) -> bool {
-    if old & bits == bits {
-        return true;
+/// Those that somebody only looks at; entries outside RAM are not present.
+struct Looked<F>(F);
+
+impl<F: FnMut(u64, &mut [u8]) -> bool> Tables for Looked<F> {
+    fn entry(&mut self, at: u64, size: u64) -> u64 {
+        let mut b = [0; 8];
+        if (self.0)(at, &mut b[..size as usize]) { u64::from_le_bytes(b) } else { 0 }
     }
-    match m.ram(at & FRAME) {
-        Some(page) if m.writable(at & FRAME) => page.entry_exchange(at, size, old, old | bits),
-        _ => true,
+
+    fn mark(&mut self, _: u64, _: u64, _: u64, _: u64) -> bool {
+        true
     }
+}
+
+/// Where a linear address leads, for a debugger: whatever the rights, and without a trace in the tables. `read` reads RAM
+/// and says whether there was any. `None` when nothing is mapped there.
+pub fn look(s: &CpuState, address: u64, read: impl FnMut(u64, &mut [u8]) -> bool) -> Option<u64> {
+    let address = if s.long_mode() { address } else { address & 0xffff_ffff };
+    if s.cr0 & cr0::PG == 0 {
+        return Some(address);
+    }
+    if s.long_mode() && !canonical(address, s.cr4) {
+        return None;
+    }
+    let mut walk = Walk::new(s, 52, address, Access::Read, Rights::SupervisorAc);
+    walk.attempt(&mut Looked(read)).ok().flatten().map(|found| found.address)
 }
 
 /// Translates a linear address. The address must be canonical in IA-32e mode and below 4 GiB otherwise.
@@ -118,6 +157,7 @@ pub fn walk(
         return Ok(Translation { address, write_ready: true, global: false, page_bits: 12 });
     }
     let mut w = Walk::new(s, phys_bits, address, access, rights);
+    let m = &mut Live(m);
     // An entry that changes under the walk makes it start over; a guest that keeps changing it gets a fault-free
     // walk without marked bits after a while rather than an endless one.
     for _ in 0..16 {
@@ -149,7 +189,7 @@ impl<'a> Walk<'a> {
         Walk { s, mode: mode(s), address, access, rights, beyond, mark: true }
     }
 
-    fn attempt(&mut self, m: &mut impl Machine) -> Result<Option<Translation>, Exception> {
+    fn attempt(&mut self, m: &mut impl Tables) -> Result<Option<Translation>, Exception> {
         let Mode { levels, bits, entry, root } = self.mode;
         let mut path = [(0u64, 0u64); 5];
         let mut table = root;
@@ -158,7 +198,7 @@ impl<'a> Walk<'a> {
             let level = levels - depth;
             let shift = 12 + bits * (level - 1);
             let at = table + ((self.address >> shift) & ((1 << bits) - 1)) * entry;
-            let e = read_entry(m, at, entry);
+            let e = m.entry(at, entry);
             if e & PRESENT == 0 {
                 return Err(self.fault(0));
             }
@@ -242,7 +282,7 @@ impl<'a> Walk<'a> {
     /// Marks the entries of the path and makes the result; `None` when one of them has changed.
     fn finish(
         &self,
-        m: &mut impl Machine,
+        m: &mut impl Tables,
         path: &[(u64, u64)],
         shift: u32,
         allow: u64,
@@ -252,7 +292,7 @@ impl<'a> Walk<'a> {
         for (depth, &(at, e)) in path.iter().enumerate() {
             let level = self.mode.levels - depth as u32;
             let bits = if depth + 1 == path.len() { ACCESSED | dirty } else { ACCESSED };
-            if self.mark && !self.is_pdpte(level) && !mark_entry(m, at, self.mode.entry, e, bits) {
+            if self.mark && !self.is_pdpte(level) && !m.mark(at, self.mode.entry, e, bits) {
                 return None;
             }
         }

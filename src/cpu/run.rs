@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::assist::{Outcome, Unsupported};
 use super::blocks::{self, Block, Blocks, MAX_OPS};
 use super::code_pages::CodePages;
+use super::debug::{DebugStop, Stops};
 use super::exceptions::{Exception, Stop, vector};
 use super::exec::wrap_ip;
 use super::interrupts::{Source, TripleFault};
@@ -32,6 +33,8 @@ pub enum Exit {
     Pause,
     /// The processor has shut down; only a reset helps.
     Shutdown,
+    /// A debugger's breakpoint, watchpoint or step (`debug.rs`).
+    Debug(DebugStop),
 }
 
 /// A processor with its cache of decoded code.
@@ -45,13 +48,14 @@ pub struct Interpreter<M> {
     /// Instructions executed so far (a repeated string instruction counts once per visit, one that could not be
     /// fetched counts, too).
     pub retired: u64,
-    blocks: Blocks<M>,
+    pub(super) blocks: Blocks<M>,
+    pub(super) stops: Stops,
     marks: u64,
 }
 
 /// An interrupt shadow, single-stepping, or breakpoints.
 #[inline(always)]
-fn is_special(s: &CpuState) -> bool {
+pub(super) fn is_special(s: &CpuState) -> bool {
     u64::from(s.interrupt_shadow) | s.rflags & rf::TF | s.dr[7] & 0xff != 0
 }
 
@@ -67,6 +71,7 @@ impl<M: Machine> Interpreter<M> {
             last_unsupported: None,
             retired: 0,
             blocks: Blocks::new(),
+            stops: Stops::default(),
             marks: 0,
         }
     }
@@ -85,7 +90,7 @@ impl<M: Machine> Interpreter<M> {
             self.cpu.flush_tlb();
         }
         self.cpu.careful = false;
-        let exit = self.work(m, budget);
+        let exit = if self.stops.active { self.debugged(m, budget) } else { self.work(m, budget) };
         self.cpu.careful = true;
         self.cpu.leave();
         exit
@@ -98,25 +103,34 @@ impl<M: Machine> Interpreter<M> {
             if let Err(exit) = done {
                 return exit;
             }
-            let over = self.retired.wrapping_sub(end) as i64 >= 0;
-            // One branch for all three, since mostly there is nothing.
-            if m.attention() | self.want_window | over {
-                if m.attention() {
-                    return Exit::Attention;
-                }
-                if self.want_window && self.cpu.interruptible() {
-                    return Exit::Window;
-                }
-                if over {
-                    return Exit::Budget;
-                }
+            if let Some(exit) = self.interrupted(m, end) {
+                return exit;
             }
         }
     }
 
+    /// Whether the run is to end between two blocks: somebody wants the processor, or the budget up to `end` is used up.
+    #[inline(always)]
+    pub(super) fn interrupted(&mut self, m: &mut M, end: u64) -> Option<Exit> {
+        let over = self.retired.wrapping_sub(end) as i64 >= 0;
+        // One branch for all three, since mostly there is nothing.
+        if m.attention() | self.want_window | over {
+            if m.attention() {
+                return Some(Exit::Attention);
+            }
+            if self.want_window && self.cpu.interruptible() {
+                return Some(Exit::Window);
+            }
+            if over {
+                return Some(Exit::Budget);
+            }
+        }
+        None
+    }
+
     /// Runs what an interrupt shadow covers, or one instruction for a debugger of the guest.
     #[cold]
-    fn special(&mut self, m: &mut M) -> Result<(), Exit> {
+    pub(super) fn special(&mut self, m: &mut M) -> Result<(), Exit> {
         let s = &self.cpu.state;
         let (shadow, alone) = (s.interrupt_shadow, s.rflags & rf::TF | s.dr[7] & 0xff != 0);
         let done = if alone { self.single(m) } else { self.block(m) };
@@ -136,7 +150,7 @@ impl<M: Machine> Interpreter<M> {
 
     /// Runs one block.
     #[inline(always)]
-    fn block(&mut self, m: &mut M) -> Result<(), Exit> {
+    pub(super) fn block(&mut self, m: &mut M) -> Result<(), Exit> {
         let rip = self.cpu.state.rip;
         let base = self.cpu.code_base;
         let stamp = self.stamp();
@@ -184,6 +198,7 @@ impl<M: Machine> Interpreter<M> {
             self.marks += u64::from(fresh);
             let mut bytes = [0; MAX_OPS * 15];
             let n = bytes.len().min((4096 - (linear & 4095)) as usize);
+            let n = self.stops.room(linear, n);
             self.cpu.copy_code(page, place.physical, &mut bytes[..n]);
             let from = blocks::Source { generation, ..from };
             if !self.blocks.decode(wanted, from, &bytes[..n], self.cpu.bits) {
@@ -204,7 +219,7 @@ impl<M: Machine> Interpreter<M> {
 
     /// Runs one instruction without the cache: single-stepping, code across pages or outside RAM, #UD.
     #[inline(never)]
-    fn single(&mut self, m: &mut M) -> Result<(), Exit> {
+    pub(super) fn single(&mut self, m: &mut M) -> Result<(), Exit> {
         let careful = std::mem::replace(&mut self.cpu.careful, true);
         let start = self.cpu.state.rip;
         let outcome = self.cpu.step(m, None);
@@ -271,6 +286,9 @@ impl<M: Machine> Interpreter<M> {
 
     #[inline(never)]
     fn deliver(&mut self, m: &mut M, e: Exception, source: Source, restart: u64) -> Result<(), Exit> {
+        if source == Source::Fault {
+            self.cpu.watches.forget();
+        }
         let done = self.cpu.deliver_all(m, e, source, restart);
         done.map_err(|TripleFault| Exit::Shutdown)
     }

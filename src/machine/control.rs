@@ -12,9 +12,10 @@ use super::exit_code::EndReason;
 use super::lifecycle::Lifecycle;
 use super::nics::Nic;
 use super::report::Reporter;
-use crate::accel::Vm;
+use crate::accel::{AccelError, Vcpu, Vm};
 use crate::bus::Width;
 use crate::chipset::PmBlock;
+use crate::cpu::CpuState;
 use crate::monitor::{
     Controls, CpuInfo, Event, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo,
 };
@@ -53,6 +54,8 @@ pub enum Standing {
     Prelaunch,
     /// Since `stop`.
     Paused,
+    /// Since something that its debugger asked for.
+    Debug,
 }
 
 impl Control {
@@ -62,6 +65,35 @@ impl Control {
     /// One line, when the accelerator cannot.
     pub fn begin_stopped(&self) -> Result<(), String> {
         self.stand(&mut self.standing(), Standing::Prelaunch)
+    }
+
+    /// Stops the machine because [`Lifecycle::stop_soon`] was called. The main thread's.
+    pub fn stop_for_debugger(&self) {
+        // Without the accelerator's clock stopped the guest's time goes on; it stands still all the same.
+        let _ = self.halt(Standing::Debug);
+    }
+
+    fn halt(&self, how: Standing) -> Result<(), String> {
+        let mut standing = self.standing();
+        if *standing != Standing::No {
+            return Ok(());
+        }
+        let stopped = self.stand(&mut standing, how);
+        self.events.raise(&Event::Stop);
+        stopped
+    }
+
+    /// Does something with a CPU on its own thread.
+    ///
+    /// # Errors
+    /// One line, when it does not answer, or its own.
+    pub fn with_cpu<R: Send + 'static>(
+        &self,
+        cpu: u32,
+        f: impl FnOnce(&mut dyn Vcpu) -> Result<R, AccelError> + Send + 'static,
+    ) -> Result<R, String> {
+        let done = self.life.with_cpu(cpu, f).ok_or_else(|| format!("CPU {cpu} does not answer"))?;
+        done.map_err(|error| error.to_string())
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {
@@ -112,19 +144,14 @@ impl Controls for Control {
             _ if self.life.is_over() => RunState::Shutdown,
             Standing::Prelaunch => RunState::Prelaunch,
             Standing::Paused => RunState::Paused,
+            Standing::Debug => RunState::Debug,
             Standing::No if self.life.has_panicked() => RunState::GuestPanicked,
             Standing::No => RunState::Running,
         }
     }
 
     fn stop(&self) -> Result<(), String> {
-        let mut standing = self.standing();
-        if *standing != Standing::No {
-            return Ok(());
-        }
-        let stopped = self.stand(&mut standing, Standing::Paused);
-        self.events.raise(&Event::Stop);
-        stopped
+        self.halt(Standing::Paused)
     }
 
     fn cont(&self) -> Result<(), String> {
@@ -159,6 +186,10 @@ impl Controls for Control {
     fn cpus(&self) -> Vec<CpuInfo> {
         let cpu = |(index, thread_id)| CpuInfo { index, thread_id };
         (0..).zip(self.life.threads()).map(cpu).collect()
+    }
+
+    fn registers(&self, cpu: u32) -> Result<CpuState, String> {
+        self.with_cpu(cpu, |vcpu| vcpu.registers())
     }
 
     fn pci(&self) -> Vec<PciInfo> {

@@ -7,19 +7,37 @@
 //!
 //! Lock order: `state` is taken alone and never held across a kick or a callback.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::exit_code::{EndReason, Unseen};
-use crate::accel::{EntryState, Kicker, StartState};
+use crate::accel::{EntryState, Kicker, StartState, Vcpu};
 use crate::chipset::{PowerEvent, PowerSink};
 use crate::cli::Expectation;
+use crate::gdb::Stopped;
 use crate::monitor::{Event, Events};
 
 /// How long a kicked vCPU may take before it is kicked again.
 const KICK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a guest that panicked may still print before the run ends.
 const PANIC_GRACE: Duration = Duration::from_millis(800);
+
+/// How long a CPU may take to do a job of [`Lifecycle::with_cpu`].
+const JOB_LIMIT: Duration = Duration::from_secs(5);
+
+/// Something to be done with a CPU, on its own thread.
+pub type Job = Box<dyn FnOnce(&mut dyn Vcpu) + Send>;
+
+/// What is to be done with each CPU.
+#[derive(Default)]
+struct Jobs(Vec<VecDeque<Job>>);
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(VecDeque::len)).finish()
+    }
+}
 
 /// What the main thread does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +47,8 @@ pub enum Next {
         /// The guest asked for it, not somebody outside.
         guest: bool,
     },
+    /// Stop the machine for its debugger.
+    Stop,
     /// End the run.
     End(EndReason),
 }
@@ -71,6 +91,13 @@ struct State {
     end: Option<EndReason>,
     panic: Option<(Instant, String)>,
     command_status: Option<u8>,
+    /// CPUs that rest although the machine is not paused, one bit each.
+    held: u64,
+    jobs: Jobs,
+    /// The main thread is to stop the machine.
+    stop_wanted: bool,
+    /// Why, until somebody asks.
+    stopped_by: Option<Stopped>,
     /// How to interrupt each CPU, and the host's thread that runs it.
     kickers: Vec<(Arc<dyn Kicker>, u32)>,
     expecting: Expecting,
@@ -207,6 +234,7 @@ impl Lifecycle {
         let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
         self.change(|s| {
             s.kickers.push((kicker, thread));
+            s.jobs.0.push(VecDeque::new());
             s.cpus += 1;
         });
     }
@@ -216,47 +244,131 @@ impl Lifecycle {
         self.lock().kickers.iter().map(|&(_, thread)| thread).collect()
     }
 
-    /// vCPU threads: waits for the next start after generation `seen`; `None` when the run is over.
-    pub fn wait_start(&self, seen: u64, boot_cpu: bool) -> Option<(u64, StartState)> {
+    /// vCPU threads: waits for the next start after generation `seen`, and does jobs while that one is open still;
+    /// `None` when the run is over.
+    pub fn wait_start(&self, seen: u64, cpu: u32, perform: &mut dyn FnMut(Job)) -> Option<(u64, StartState)> {
         let mut state = self.lock();
         loop {
             if state.over {
                 return None;
             }
+            if state.is_open(seen) {
+                state = self.perform(state, cpu, perform);
+            }
             if let Some(entry) = state.running
                 && state.generation > seen
             {
                 state.active += 1;
-                let start = if boot_cpu { StartState::Run(entry) } else { StartState::WaitForSipi };
+                let start = if cpu == 0 { StartState::Run(entry) } else { StartState::WaitForSipi };
                 return Some((state.generation, start));
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// vCPU threads: what to do next in generation `own`.
-    pub fn turn(&self, own: u64) -> Turn {
-        match &*self.lock() {
+    /// vCPU threads: does what is to be done with the CPU, then says what to do next in generation `own`.
+    pub fn turn(&self, own: u64, cpu: u32, perform: &mut dyn FnMut(Job)) -> Turn {
+        match &*self.perform(self.lock(), cpu, perform) {
             state if !state.is_open(own) => Turn::Over,
-            state if state.paused => Turn::Rest,
+            state if state.rests(cpu) => Turn::Rest,
             _ => Turn::Run,
         }
     }
 
-    /// vCPU threads: waits for the end of the pause, or of generation `own`.
-    pub fn rest(&self, own: u64) {
+    /// vCPU threads: waits for the end of the pause, or of generation `own`, and does jobs meanwhile.
+    pub fn rest(&self, own: u64, cpu: u32, perform: &mut dyn FnMut(Job)) {
         self.parked();
         let mut state = self.lock();
-        while state.paused && state.is_open(own) {
+        loop {
+            state = self.perform(state, cpu, perform);
+            if !(state.rests(cpu) && state.is_open(own)) {
+                break;
+            }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.active += 1;
     }
 
+    /// Does all jobs of `cpu`, without the lock.
+    fn perform<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        cpu: u32,
+        perform: &mut dyn FnMut(Job),
+    ) -> MutexGuard<'a, State> {
+        while let Some(job) = state.jobs.0.get_mut(cpu as usize).and_then(VecDeque::pop_front) {
+            drop(state);
+            perform(job);
+            state = self.lock();
+        }
+        state
+    }
+
+    /// Does something with a CPU on its own thread, between two runs; a CPU that runs is interrupted for it. Not to be
+    /// called from a vCPU's or the event loop's thread. `None` when there is no such CPU, or it does not answer.
+    pub fn with_cpu<R: Send + 'static>(
+        &self,
+        cpu: u32,
+        f: impl FnOnce(&mut dyn Vcpu) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (done, result) = mpsc::channel();
+        // Nobody waits any more when the time was up.
+        let job: Job = Box::new(move |vcpu| done.send(f(vcpu)).unwrap_or_default());
+        let kicker = {
+            let mut state = self.lock();
+            if state.over {
+                return None;
+            }
+            state.jobs.0.get_mut(cpu as usize)?.push_back(job);
+            state.kickers.get(cpu as usize)?.0.clone()
+        };
+        self.shared.changed.notify_all();
+        let begin = Instant::now();
+        while begin.elapsed() < JOB_LIMIT {
+            let rests = self.lock().rests(cpu);
+            if !rests {
+                kicker.kick();
+            }
+            match result.recv_timeout(KICK_AGAIN) {
+                Ok(result) => return Some(result),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        None
+    }
+
+    /// Only the CPUs in `only` (one bit each) are to run when the machine next does; `u64::MAX` for all of them.
+    pub fn hold_all_but(&self, only: u64) {
+        self.change(|s| s.held = !only);
+    }
+
+    /// Any thread: every CPU is to rest soon, and the machine to be stopped then, because of `why`. A CPU that calls this
+    /// while it handles an access comes to rest right behind that instruction. The first reason stands until it is asked
+    /// for.
+    pub fn stop_soon(&self, why: Stopped) {
+        self.change(|s| {
+            s.paused = true;
+            s.stop_wanted = true;
+            s.stopped_by.get_or_insert(why);
+        });
+        let kickers = self.lock().kickers.clone();
+        kickers.iter().for_each(|(kicker, _)| kicker.kick());
+    }
+
+    /// Why the machine was stopped, once.
+    pub fn take_stop(&self) -> Option<Stopped> {
+        self.lock().stopped_by.take()
+    }
+
     /// Brings every CPU to rest, or lets a machine begin at rest. Returns when none runs; whether it was this
     /// call that paused the machine.
     pub fn pause(&self) -> bool {
-        let before = std::mem::replace(&mut self.lock().paused, true);
+        let before = {
+            let mut state = self.lock();
+            state.stop_wanted = false;
+            std::mem::replace(&mut state.paused, true)
+        };
         self.wait_for_cpus();
         !before
     }
@@ -345,13 +457,21 @@ impl Lifecycle {
 
     /// Main thread: no further start; vCPU threads return.
     pub fn finish(&self) {
-        self.change(|s| s.over = true);
+        self.change(|s| {
+            s.over = true;
+            // Who waits for one hears that it will not be done.
+            s.jobs.0.iter_mut().for_each(VecDeque::clear);
+        });
     }
 }
 
 impl State {
     fn is_open(&self, generation: u64) -> bool {
         self.running.is_some() && self.generation == generation
+    }
+
+    fn rests(&self, cpu: u32) -> bool {
+        self.paused || self.held >> cpu & 1 != 0
     }
 }
 
@@ -366,7 +486,10 @@ fn decide(state: &mut State, no_reboot: bool) -> Option<Next> {
     {
         return Some(Next::End(EndReason::Panic(words)));
     }
-    Some(match request? {
+    let Some(request) = request else {
+        return std::mem::take(&mut state.stop_wanted).then_some(Next::Stop);
+    };
+    Some(match request {
         PowerEvent::PowerOff => {
             Next::End(state.command_status.map_or(EndReason::PowerOff, EndReason::CommandExit))
         }
@@ -518,19 +641,19 @@ mod tests {
     };
 
     /// A thread that does as a vCPU's does; counts its generations and the times it rested.
-    fn cpu(life: &Lifecycle) -> std::thread::JoinHandle<(u64, u64)> {
+    fn cpu(life: &Lifecycle, index: u32) -> std::thread::JoinHandle<(u64, u64)> {
         let (life, kicked) = (life.clone(), Arc::new(Kicked::default()));
         life.join_cpu(kicked.clone());
         std::thread::spawn(move || {
             let (mut generation, mut rested) = (0, 0);
-            while let Some((own, _)) = life.wait_start(generation, true) {
+            while let Some((own, _)) = life.wait_start(generation, index, &mut |_| ()) {
                 generation = own;
                 loop {
-                    match life.turn(own) {
+                    match life.turn(own, index, &mut |_| ()) {
                         Turn::Over => break,
                         Turn::Rest => {
                             rested += 1;
-                            life.rest(own);
+                            life.rest(own, index, &mut |_| ());
                         }
                         Turn::Run => {
                             while !kicked.0.swap(false, std::sync::atomic::Ordering::SeqCst) {
@@ -548,21 +671,22 @@ mod tests {
     #[test]
     fn a_pause_keeps_the_generation_and_a_reset_keeps_the_pause() {
         let life = Lifecycle::default();
-        let cpus = [cpu(&life), cpu(&life)];
+        let cpus = [cpu(&life, 0), cpu(&life, 1)];
+        let turn = |own| life.turn(own, 0, &mut |_| ());
         assert!(life.pause(), "before the start");
         life.start(ENTRY);
         std::thread::sleep(Duration::from_millis(5));
-        assert_eq!(life.turn(1), Turn::Rest);
+        assert_eq!(turn(1), Turn::Rest);
         life.resume();
-        assert_eq!(life.turn(1), Turn::Run);
+        assert_eq!(turn(1), Turn::Run);
         assert!(life.pause());
         assert_eq!((life.pause(), life.lock().active), (false, 0));
         life.stop();
-        assert_eq!(life.turn(1), Turn::Over);
+        assert_eq!(turn(1), Turn::Over);
         life.start(ENTRY);
-        assert_eq!((life.turn(1), life.turn(2)), (Turn::Over, Turn::Rest));
+        assert_eq!((turn(1), turn(2)), (Turn::Over, Turn::Rest));
         life.resume();
-        assert_eq!(life.turn(2), Turn::Run);
+        assert_eq!(turn(2), Turn::Run);
         while life.lock().active < 2 {
             std::thread::sleep(Duration::from_millis(1));
         }

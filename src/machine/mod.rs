@@ -6,6 +6,7 @@
 mod accel_choice;
 pub mod board;
 mod control;
+mod debug;
 pub mod eeprom_file;
 pub mod error;
 mod executor;
@@ -31,7 +32,7 @@ pub use report::not_set_up;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::accel::Vm;
 use crate::boot::acpi::{self, IntxRoute, TableConfig};
@@ -153,7 +154,7 @@ impl Machine {
             control.begin_stopped().map_err(SetupError::Stopped)?;
         }
         let network = &reporter.network;
-        let monitors = monitors::start(&config, control.clone(), network, terminal, &events, &notices)?;
+        let monitors = monitors::start(&config, control.clone(), network, terminal, &ram, &events, &notices)?;
         let machine = Self {
             config,
             image,
@@ -181,9 +182,9 @@ impl Machine {
             if let Err(error) = self.start() {
                 break EndReason::Internal(error.to_string());
             }
-            match self.life.next(self.config.no_reboot, deadline) {
-                Next::End(reason) => break reason,
-                Next::Reset { guest } => {
+            match self.next(deadline) {
+                Ending::End(reason) => break reason,
+                Ending::Reset { guest } => {
                     self.life.stop();
                     let reason = if guest { "guest-reset" } else { "host-qmp-system-reset" };
                     self.control.events.raise(&Event::Reset(Cause { guest, reason }));
@@ -203,6 +204,17 @@ impl Machine {
         // Each session answers what it was asked.
         self.monitors.clear();
         reason
+    }
+
+    /// What ends this generation. Meanwhile the machine is stopped as often as its debugger wants it.
+    fn next(&self, deadline: Option<(Instant, Duration)>) -> Ending {
+        loop {
+            match self.life.next(self.config.no_reboot, deadline) {
+                Next::Stop => self.control.stop_for_debugger(),
+                Next::Reset { guest } => return Ending::Reset { guest },
+                Next::End(reason) => return Ending::End(reason),
+            }
+        }
     }
 
     fn start(&self) -> Result<(), SetupError> {
@@ -230,6 +242,12 @@ impl Machine {
         self.bus.pio.clear();
         self.bus.mmio.clear();
     }
+}
+
+/// What a generation of the machine ends with.
+enum Ending {
+    Reset { guest: bool },
+    End(EndReason),
 }
 
 /// Opens every backend, those that name another one last. Those opened before a failure are closed again.

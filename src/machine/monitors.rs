@@ -1,14 +1,17 @@
-//! The monitors of the command line: each place opened and a session started on it.
+//! The monitors of the command line, and the debugger: each place opened and a session started on it.
 //!
 //! Called by the assembly once the machine can be commanded.
 
 use std::sync::Arc;
 
 use super::control::Control;
+use super::debug::Debugged;
 use super::error::SetupError;
 use super::serial::{Mux, chardev_context};
 use crate::cli::{Chardev, Config, MonitorConfig};
 use crate::event::EventHandle;
+use crate::gdb::Gdb;
+use crate::memory::GuestRam;
 use crate::monitor::{Commands, Hmp, Protocol, Qmp, Session};
 use crate::netdev::Network;
 use crate::sys::Notices;
@@ -25,7 +28,7 @@ fn wants_terminal(monitor: &MonitorConfig) -> bool {
     !monitor.qmp && monitor.place == Chardev::Stdio
 }
 
-/// Starts all monitors. `terminal`: the monitor's half of the console's terminal.
+/// Starts all monitors, and waits for a debugger if one is to come. `terminal`: the monitor's half of the console's terminal.
 ///
 /// # Errors
 /// [`SetupError`] when a place cannot be opened.
@@ -34,11 +37,12 @@ pub fn start(
     control: Arc<Control>,
     network: &Network,
     terminal: Option<Arc<dyn CharDevice>>,
+    ram: &GuestRam,
     events: &EventHandle,
     notices: &Notices,
 ) -> Result<Vec<Session>, SetupError> {
     let (life, happenings) = (control.life.clone(), control.events.clone());
-    let commands = Commands { machine: control, network: network.clone(), events: happenings };
+    let commands = Commands { machine: control.clone(), network: network.clone(), events: happenings };
     let start = |device: Arc<dyn CharDevice>, qmp: bool| {
         let protocol: Box<dyn Protocol> = if qmp {
             Box::new(Qmp::new(commands.clone()))
@@ -61,6 +65,14 @@ pub fn start(
             _ => chardev::open(&monitor.place, &context)?,
         };
         sessions.extend(device.map(|device| start(device, monitor.qmp)).transpose()?);
+    }
+    if let Some(place) = &config.gdb {
+        let context = chardev_context("-gdb", events, &life, notices);
+        let gdb = Gdb::new(Arc::new(Debugged::new(control, ram.clone(), commands.clone())));
+        if let Some(device) = chardev::open(place, &context)? {
+            let session = Session::start(device, &commands.events, Box::new(gdb));
+            sessions.push(session.map_err(SetupError::Thread)?);
+        }
     }
     sessions.extend(terminal.map(|terminal| start(terminal, false)).transpose()?);
     Ok(sessions)

@@ -10,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use super::exit_code::EndReason;
 use super::lifecycle::{Lifecycle, Turn};
 use crate::accel::{AccelError, Exit, GuestBus, Vcpu, Vm};
+use crate::gdb::{Stopped, Why};
 
 /// Starts the thread of vCPU `id` and waits until the vCPU exists. It then waits for the machine's start.
 ///
@@ -76,31 +77,33 @@ fn generations(
     bus: &Arc<dyn GuestBus>,
 ) -> Result<(), AccelError> {
     let mut generation = 0;
-    while let Some((own, start)) = life.wait_start(generation, id == 0) {
+    while let Some((own, start)) = life.wait_start(generation, id, &mut |job| job(vcpu)) {
         let _running = Running(life);
         generation = own;
         vcpu.reset(&start)?;
-        run_generation(vcpu, own, life, bus)?;
+        run_generation(id, vcpu, own, life, bus)?;
     }
     Ok(())
 }
 
 fn run_generation(
+    id: u32,
     vcpu: &mut dyn Vcpu,
     own: u64,
     life: &Lifecycle,
     bus: &Arc<dyn GuestBus>,
 ) -> Result<(), AccelError> {
     loop {
-        match life.turn(own) {
+        match life.turn(own, id, &mut |job| job(vcpu)) {
             Turn::Over => return Ok(()),
             Turn::Rest => {
                 vcpu.pause()?;
-                life.rest(own);
+                life.rest(own, id, &mut |job| job(vcpu));
                 vcpu.resume()?;
             }
             Turn::Run => match vcpu.run(bus)? {
                 Exit::Kicked => {}
+                Exit::Debug(stop) => life.stop_soon(Stopped { cpu: id, why: Why::Plan(stop) }),
                 Exit::Halted => {
                     life.halted();
                     return Ok(());

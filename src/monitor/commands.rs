@@ -101,6 +101,11 @@ impl Commands {
         }
     }
 
+    /// Runs a line of HMP; the answer's lines end in \r\n.
+    pub fn human(&self, line: &str) -> String {
+        super::hmp::run(self, line)
+    }
+
     /// `system_powerdown`.
     pub fn powerdown(&self) {
         self.events.raise(&Event::Powerdown);

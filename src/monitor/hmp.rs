@@ -10,7 +10,7 @@ use super::commands::{Announcement, CommandError, Commands};
 use super::events::Event;
 use super::line_editor::LineEditor;
 use super::session::Protocol;
-use super::{PciInfo, RunState};
+use super::{PciInfo, RunState, registers};
 use crate::cli::did_you_mean;
 use crate::netdev::{DirectionStats, EndSnapshot, FaultSnapshot, Snapshot};
 
@@ -101,6 +101,7 @@ static INFO: &[Row] = &[
     row(&["network"], "", "NICs, backends and who is joined with whom", |c, _| Ok(network(c))),
     row(&["nic"], "[name]", "the machine's counters of the NICs", nic),
     row(&["pci"], "", "the PCI functions", |c, _| Ok(c.machine.pci().iter().map(pci).collect())),
+    row(&["registers"], "[-a]", "the registers of CPU 0, or of all CPUs", info_registers),
     row(&["rx-filter"], "[name]", "the NICs' address filters", rx_filter),
     row(&["status"], "", "whether the guest runs", |c, _| Ok(status(c.machine.state()))),
     row(&["usernet"], "", "connections and forwardings of user networking", |c, _| Ok(usernet(c))),
@@ -228,6 +229,7 @@ fn status(state: RunState) -> String {
         RunState::Prelaunch => "paused (prelaunch)",
         RunState::Running => "running",
         RunState::Paused => "paused",
+        RunState::Debug => "paused (debug)",
         RunState::GuestPanicked => "running (guest panicked)",
         RunState::Shutdown => "paused (shutdown)",
     };
@@ -335,6 +337,19 @@ fn nic(commands: &Commands, rest: &str) -> Text {
         }
     }
     Ok(text)
+}
+
+fn info_registers(commands: &Commands, rest: &str) -> Text {
+    let cpus = match rest {
+        "" => 1,
+        "-a" => commands.machine.cpus().len() as u32,
+        _ => return Err(CommandError::Generic("write info registers, or info registers -a".into())),
+    };
+    let text = |cpu| {
+        let state = commands.machine.registers(cpu).map_err(CommandError::Generic)?;
+        Ok(format!("CPU#{cpu}\n{}", registers::text(&state)))
+    };
+    (0..cpus).map(text).collect()
 }
 
 fn rx_filter(commands: &Commands, rest: &str) -> Text {

@@ -20,6 +20,7 @@ pub mod json_stream;
 mod line_editor;
 pub mod qmp;
 mod qmp_commands;
+mod registers;
 mod session;
 #[cfg(test)]
 mod testing;
@@ -28,6 +29,7 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 
+use crate::cpu::CpuState;
 pub use commands::{CommandError, Commands};
 pub use events::{Cause, Event, Events};
 pub use hmp::Hmp;
@@ -44,6 +46,8 @@ pub enum RunState {
     Running,
     /// `stop` was said.
     Paused,
+    /// A debugger's breakpoint, watchpoint or step stopped it.
+    Debug,
     /// The guest's kernel has panicked and the run is about to end.
     GuestPanicked,
     /// The run is over.
@@ -158,6 +162,12 @@ pub trait Controls: Debug + Send + Sync {
 
     /// The CPUs.
     fn cpus(&self) -> Vec<CpuInfo>;
+
+    /// The registers of one, between two of its instructions.
+    ///
+    /// # Errors
+    /// One line, when there is no such CPU or it does not answer.
+    fn registers(&self, cpu: u32) -> Result<CpuState, String>;
 
     /// The PCI functions, by slot.
     fn pci(&self) -> Vec<PciInfo>;

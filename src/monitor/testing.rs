@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Commands, Controls, CpuInfo, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo};
+use crate::cpu::CpuState;
 use crate::event::EventLoop;
 use crate::netdev::{Network, Notices, Surroundings};
 
@@ -65,6 +66,10 @@ impl Controls for Recorder {
 
     fn cpus(&self) -> Vec<CpuInfo> {
         vec![CpuInfo { index: 0, thread_id: 7 }]
+    }
+
+    fn registers(&self, cpu: u32) -> Result<CpuState, String> {
+        if cpu == 0 { Ok(CpuState::default()) } else { Err(format!("CPU {cpu} does not answer")) }
     }
 
     fn pci(&self) -> Vec<PciInfo> {

@@ -36,7 +36,7 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-qmp tcp:h:0", &["the port is not a number from 1 to 65535"]),
     ("-qmp unix:/tmp/q,wait=on", &["only a server can wait"]),
     ("-mon chardev=c", &["use -monitor or -qmp"]),
-    ("-s", &["-s: QEMU's -s is not here; there is no debugger stub"]),
+    ("-gdb stdio", &["-gdb stdio: gdb cannot connect to that; write tcp::1234 or unix:PATH"]),
     ("-netfilter x", &["QEMU's -netfilter is not here"]),
     ("-fault", &["the value is missing; write -fault KIND,netdev=ID"]),
     ("-fault netdev=n", &["the kind of the fault is missing; write -fault drop,netdev=ID,rate=1%"]),

@@ -57,6 +57,7 @@ fn the_bare_line_has_the_defaults() {
             monitors: vec![],
             console_monitor: true,
             stopped: false,
+            gdb: None,
             no_reboot: false,
             expect: vec![],
             on_failure: None,
@@ -411,4 +412,21 @@ fn models_and_their_properties() {
     assert!(nic(&run(r#"-device {"driver":"e1000-82545em","strict":true}"#)).strict);
     let two = run("-device e1000,eeprom=a -device e1000-82545em,eeprom=b");
     assert_eq!(nics(&two).len(), 2);
+}
+
+#[test]
+fn gdb_is_waited_for_on_this_host() {
+    let tcp = |host: &str, port| {
+        let host = host.to_owned();
+        Some(Chardev::Tcp { host, port, server: true, wait: false })
+    };
+    assert_eq!(run("-s").gdb, tcp("127.0.0.1", 1234));
+    assert_eq!(run("-gdb tcp::4321").gdb, tcp("127.0.0.1", 4321));
+    assert_eq!(run("-gdb tcp:[::]:4321,server=on,wait=off").gdb, tcp("::", 4321));
+    let path = PathBuf::from("/tmp/s");
+    assert_eq!(run("-gdb unix:/tmp/s").gdb, Some(Chardev::Unix { path, server: true, wait: false }));
+    assert_eq!(run("-s -gdb none").gdb, None);
+    for place in ["stdio", "file:x", "tcp::0", "1234"] {
+        assert!(parse(&["-kernel", "k", "-gdb", place]).is_err(), "{place}");
+    }
 }

@@ -16,6 +16,7 @@ macro_rules! on_each_accelerator {
 }
 
 mod bench;
+mod debug;
 mod instructions;
 mod interrupts;
 mod lifecycle;

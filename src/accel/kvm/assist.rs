@@ -59,6 +59,11 @@ impl Assist {
         Self { cpu, count: 0, raised: false }
     }
 
+    /// Where the vCPU's XSAVE image has what.
+    pub fn layout(&self) -> &Layout {
+        &self.cpu.xsave_layout
+    }
+
     /// Runs the instruction at `before`'s RIP, whose first bytes are `bytes` (empty: unknown). Returns the new
     /// registers, for the caller to write back.
     ///
@@ -159,8 +164,7 @@ fn peek(around: &mut Around<'_>, state: &CpuState) -> Vec<u8> {
 
 /// What the instruction touches; everything, when its bytes are not at hand.
 fn needs(bytes: &[u8], state: &CpuState) -> Needs {
-    decode::decode(bytes, state.code_bits(), state.rip)
-        .map_or(Needs { vector: true, msrs: true, debug: true, writes_system: true }, |i| decode::needs(&i))
+    decode::decode(bytes, state.code_bits(), state.rip).map_or(Needs::ALL, |i| decode::needs(&i))
 }
 
 type SetEvent = Box<dyn FnOnce(&mut kvm_vcpu_events)>;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE, KVM_CAP_SET_GUEST_DEBUG2,
+    KVM_GUESTDBG_BLOCKIRQ, KVM_MAX_CPUID_ENTRIES,
+};
 use kvm_ioctls::{Cap, Kvm};
 use vmm_sys_util::errno;
 
@@ -48,6 +51,8 @@ pub(super) struct Host {
     pub quirks: Quirks,
     /// KVM_CAP_EXIT_ON_EMULATION_FAILURE: an instruction KVM cannot emulate comes to us with its bytes.
     pub emulation_exit: bool,
+    /// KVM_CAP_SET_GUEST_DEBUG2 lists KVM_GUESTDBG_BLOCKIRQ: single steps are not interrupted.
+    pub step_blocks_irq: bool,
     /// Size in bytes of the XSAVE image; 4096 unless KVM_CAP_XSAVE2 says more.
     pub xsave_size: usize,
     /// KVM_CAP_TSC_DEADLINE_TIMER, which KVM_GET_SUPPORTED_CPUID leaves out.
@@ -83,12 +88,14 @@ impl KvmAccel {
         let xsave_size = kvm.check_extension_int(Cap::Xsave2).max(4096) as usize;
         let hardware = hardware_below(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
         let synced = kvm.check_extension_int(Cap::SyncRegs) & 3 == 3;
+        let debug_flags = kvm.check_extension_raw(KVM_CAP_SET_GUEST_DEBUG2.into());
         let host = Host {
             hardware,
             sync_regs: !hardware && synced,
             quirks: if hardware { Quirks::default() } else { Quirks::find(&kvm)? },
             emulation_exit: kvm.check_extension_raw(KVM_CAP_EXIT_ON_EMULATION_FAILURE.into()) > 0,
             tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
+            step_blocks_irq: debug_flags > 0 && debug_flags as u32 & KVM_GUESTDBG_BLOCKIRQ != 0,
             xsave_size,
             cpuid,
             kvm,

@@ -12,6 +12,7 @@
 //! assist.rs    one instruction by cpu/          registers.rs between KVM and cpu/
 //! quirks.rs    defects of KVMs without hardware, none of which runs elsewhere
 //! run_page.rs  the page shared with the kernel     kicker.rs    how others interrupt a run
+//! guest_debug.rs the debugger's plan, KVM_SET_GUEST_DEBUG
 //! pause.rs     time that the kernel counts, over a stop
 //! ```
 
@@ -20,6 +21,7 @@ mod boot_regs;
 mod caps;
 mod cpuid;
 mod exits;
+mod guest_debug;
 mod irqchip;
 mod kicker;
 mod pause;

@@ -8,13 +8,13 @@
 use std::time::{Duration, Instant};
 
 use kvm_bindings::{
-    KVM_CAP_X86_USER_SPACE_MSR, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, KVM_MSR_EXIT_REASON_FILTER,
-    kvm_enable_cap, kvm_guest_debug, kvm_segment, kvm_sregs,
+    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_segment, kvm_sregs,
 };
 use kvm_ioctls::{Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd};
 
 use super::assist::Around;
 use super::boot_regs;
+use super::guest_debug::GuestDebug;
 use super::host;
 use super::kicker::KvmKicker;
 use super::registers::{Registers, get_msr, set_msr};
@@ -165,7 +165,6 @@ const RF: u64 = 1 << 16;
 /// What is done about the defects on one vCPU.
 #[derive(Debug, Default)]
 pub(super) struct Remedies {
-    breakpoints: Breakpoints,
     syscall: Option<SyscallFix>,
     strings: Option<HotStrings>,
 }
@@ -184,7 +183,6 @@ impl Remedies {
     /// Those that `quirks` ask for.
     pub fn new(quirks: &Quirks) -> Self {
         Self {
-            breakpoints: Breakpoints::default(),
             syscall: quirks.syscall_stays_at_cpl3.then(SyscallFix::default),
             strings: quirks.strings_are_slow.then(HotStrings::default),
         }
@@ -194,25 +192,30 @@ impl Remedies {
     ///
     /// # Errors
     /// [`AccelError::Host`].
-    pub fn at_exit(&mut self, now: &Registers, around: &mut Around<'_>) -> Result<Step, AccelError> {
+    pub fn at_exit(
+        &mut self,
+        now: &Registers,
+        around: &mut Around<'_>,
+        debug: &mut GuestDebug,
+    ) -> Result<Step, AccelError> {
         let mut step = Step::Run;
         if let Some(fix) = &mut self.syscall {
-            self.breakpoints.set(SYSCALL_SLOT, fix.follow(now, around));
+            debug.set_quirk(SYSCALL_SLOT, fix.follow(now, around));
             if let Some(after) = fix.undo(now, around) {
                 step = Step::Done(Box::new(after));
             }
         }
         if let Some(strings) = &mut self.strings {
-            if self.breakpoints.at(now.regs.rip) >= Some(FIRST_STRING_SLOT) {
+            if debug.quirk_at(now.regs.rip) >= Some(FIRST_STRING_SLOT) {
                 strings.used(now.regs.rip);
                 // The guest may have put other code there meanwhile.
                 let bytes = repeated_string(around, &now.state(), now.regs.rip);
                 step = bytes.map_or(Step::Run, Step::RunToEnd);
             } else {
-                strings.sample(now, around, &mut self.breakpoints);
+                strings.sample(now, around, debug);
             }
         }
-        self.breakpoints.apply(around.fd)?;
+        debug.apply(around.fd)?;
         Ok(step)
     }
 
@@ -225,13 +228,14 @@ impl Remedies {
         (index, value): (u32, u64),
         now: &Registers,
         around: &mut Around<'_>,
+        debug: &mut GuestDebug,
     ) -> Result<bool, AccelError> {
         let done = set_msr(around.fd, index, value);
         if let Some(fix) = &mut self.syscall {
             fix.learn(around.fd);
-            self.breakpoints.set(SYSCALL_SLOT, fix.find_handler(now, around));
+            debug.set_quirk(SYSCALL_SLOT, fix.find_handler(now, around));
         }
-        self.breakpoints.apply(around.fd)?;
+        debug.apply(around.fd)?;
         Ok(done)
     }
 
@@ -239,56 +243,16 @@ impl Remedies {
     ///
     /// # Errors
     /// [`AccelError::Host`].
-    pub fn reset(&mut self, quirks: &Quirks, fd: &VcpuFd) -> Result<(), AccelError> {
-        let had = !self.breakpoints.is_empty();
+    pub fn reset(&mut self, quirks: &Quirks, fd: &VcpuFd, debug: &mut GuestDebug) -> Result<(), AccelError> {
         *self = Self::new(quirks);
-        self.breakpoints.changed = had;
-        self.breakpoints.apply(fd)
+        debug.clear_quirks();
+        debug.apply(fd)
     }
 }
 
-/// The four hardware breakpoints of a vCPU, used for execution at CPL 0. While any is set, the guest's own are off.
-#[derive(Debug, Default)]
-struct Breakpoints {
-    /// Linear addresses; 0: not used.
-    address: [u64; 4],
-    changed: bool,
-}
-
+/// Which of the hardware breakpoints are for what.
 const SYSCALL_SLOT: usize = 0;
 const FIRST_STRING_SLOT: usize = 1;
-
-impl Breakpoints {
-    fn set(&mut self, slot: usize, address: u64) {
-        self.changed |= self.address[slot] != address;
-        self.address[slot] = address;
-    }
-
-    fn at(&self, rip: u64) -> Option<usize> {
-        self.address.iter().position(|a| *a == rip && rip != 0)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.address == [0; 4]
-    }
-
-    fn apply(&mut self, fd: &VcpuFd) -> Result<(), AccelError> {
-        if !std::mem::take(&mut self.changed) {
-            return Ok(());
-        }
-        let mut debug = kvm_guest_debug::default();
-        if !self.is_empty() {
-            debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
-        }
-        // DR7: the bit that always reads as one, and G of each breakpoint; all zero else means execution.
-        debug.arch.debugreg[7] = 0x400;
-        for (slot, address) in self.address.iter().enumerate().filter(|(_, a)| **a != 0) {
-            debug.arch.debugreg[slot] = *address;
-            debug.arch.debugreg[7] |= 2 << (2 * slot);
-        }
-        fd.set_guest_debug(&debug).map_err(host("KVM_SET_GUEST_DEBUG"))
-    }
-}
 
 /// Runs the guest kernel's busiest repeated string instructions in `cpu/`, at the speed of memory.
 ///
@@ -309,7 +273,7 @@ impl HotStrings {
     }
 
     /// Looks at what was interrupted, if an interrupt handler starts here.
-    fn sample(&mut self, now: &Registers, around: &mut Around<'_>, breakpoints: &mut Breakpoints) {
+    fn sample(&mut self, now: &Registers, around: &mut Around<'_>, debug: &mut GuestDebug) {
         let state = now.state();
         if state.cpl() != 0 || state.code_bits() != 64 {
             return;
@@ -317,16 +281,16 @@ impl HotStrings {
         let rsp = now.regs.rsp;
         let frame = [0, 8, 16].map(|at| read_linear(around, &state, rsp.wrapping_add(at)));
         let [Some(rip), Some(cs), Some(flags)] = frame else { return };
-        if cs != u64::from(now.sregs.cs.selector) || flags & 2 == 0 || breakpoints.at(rip).is_some() {
+        if cs != u64::from(now.sregs.cs.selector) || flags & 2 == 0 || debug.quirk_at(rip).is_some() {
             return;
         }
         if repeated_string(around, &state, rip).is_some() {
-            self.add(rip, breakpoints);
+            self.add(rip, debug);
         }
     }
 
     /// Gives the least used slot to `rip`; one in use keeps it for some samples.
-    fn add(&mut self, rip: u64, breakpoints: &mut Breakpoints) {
+    fn add(&mut self, rip: u64, debug: &mut GuestDebug) {
         const PATIENCE: u32 = 16;
         self.samples += 1;
         let Some((slot, (_, count))) = self.uses.iter().copied().enumerate().min_by_key(|(_, u)| u.1) else {
@@ -338,7 +302,7 @@ impl HotStrings {
         self.samples = 0;
         self.uses.iter_mut().for_each(|u| u.1 /= 2);
         self.uses[slot] = (rip, 0);
-        breakpoints.set(FIRST_STRING_SLOT + slot, rip);
+        debug.set_quirk(FIRST_STRING_SLOT + slot, rip);
     }
 }
 

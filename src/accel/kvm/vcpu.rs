@@ -13,15 +13,21 @@ use kvm_ioctls::{SyncReg, VcpuFd};
 use super::assist::{Around, Assist};
 use super::cpuid::{self, CpuidConfig};
 use super::exits::{IoExit, Port, VcpuOrigin};
+use super::guest_debug::{Cause, GuestDebug};
 use super::host;
 use super::kicker::KvmKicker;
 use super::pause::PausedVcpu;
 use super::power_on::PowerOn;
 use super::quirks::{Remedies, Step};
-use super::registers::Registers;
+use super::registers::{Extra, Registers};
 use super::run_page::RunPage;
 use super::vm::VmShared;
+use crate::accel::debug::{DebugPlan, DebugStop};
 use crate::accel::{AccelError, Exit, GuestBus, Kicker, StartState, Vcpu};
+use crate::cpu::CpuState;
+use crate::cpu::decode::Needs;
+use crate::cpu::exceptions::vector;
+use crate::cpu::state::seg;
 
 /// A virtual CPU.
 #[derive(Debug)]
@@ -32,6 +38,7 @@ pub(super) struct KvmVcpu {
     power_on: PowerOn,
     assist: Assist,
     remedies: Remedies,
+    debug: GuestDebug,
     cpuid: Vec<kvm_cpuid_entry2>,
     paused: Option<PausedVcpu>,
     vm: Arc<VmShared>,
@@ -70,8 +77,9 @@ impl KvmVcpu {
         let page = RunPage::map(&fd, vm.fd.run_size())?;
         let power_on = PowerOn::take(&vm.host, &fd)?;
         let remedies = Remedies::new(&vm.host.quirks);
+        let debug = GuestDebug::new(vm.host.step_blocks_irq);
         let (kicker, assist) = (KvmKicker::new(page), Assist::new(&cpuid));
-        Ok(Self { id, fd, kicker, power_on, assist, remedies, cpuid, paused: None, vm })
+        Ok(Self { id, fd, kicker, power_on, assist, remedies, debug, cpuid, paused: None, vm })
     }
 
     fn enter(&mut self) -> Result<Ran, AccelError> {
@@ -92,8 +100,8 @@ impl KvmVcpu {
             kvm::KVM_EXIT_HLT => return Ok(Some(Exit::Halted)),
             // On x86 a system event is a crash or reset that the guest asked its hypervisor for: it is over.
             kvm::KVM_EXIT_SHUTDOWN | kvm::KVM_EXIT_SYSTEM_EVENT => return Ok(Some(Exit::Shutdown)),
-            kvm::KVM_EXIT_INTERNAL_ERROR => self.internal_error(bus)?,
-            kvm::KVM_EXIT_DEBUG => self.assist(&[], bus)?,
+            kvm::KVM_EXIT_INTERNAL_ERROR => return self.internal_error(bus),
+            kvm::KVM_EXIT_DEBUG => return self.debug_exit(bus),
             kvm::KVM_EXIT_X86_WRMSR => self.wrmsr(bus)?,
             kvm::KVM_EXIT_FAIL_ENTRY => return Err(self.fail_entry()),
             _ => return Err(self.cannot_run(format!("KVM exit reason {reason}"))),
@@ -130,11 +138,16 @@ impl KvmVcpu {
         self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data;
     }
 
-    fn internal_error(&mut self, bus: &dyn GuestBus) -> Result<(), AccelError> {
+    fn internal_error(&mut self, bus: &dyn GuestBus) -> Result<Option<Exit>, AccelError> {
         // SAFETY: KVM_EXIT_INTERNAL_ERROR makes `internal` the union's member.
         let internal = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
         if internal.suberror == kvm::KVM_INTERNAL_ERROR_EMULATION {
+            const INT3: u8 = 0xcc;
             let (bytes, len) = self.emulation_failure();
+            let rip = self.linear_rip()?;
+            if bytes[..len].first() == Some(&INT3) && self.debug.is_patched(rip) {
+                return Ok(Some(Exit::Debug(DebugStop::Breakpoint)));
+            }
             return self.assist(&bytes[..len], bus);
         }
         let what = match internal.suberror {
@@ -160,20 +173,56 @@ impl KvmVcpu {
         (insn.insn_bytes, if there { usize::from(insn.insn_size).min(15) } else { 0 })
     }
 
-    /// Runs the instruction at RIP in `cpu/`, or does what `quirks.rs` says.
-    fn assist(&mut self, bytes: &[u8], bus: &dyn GuestBus) -> Result<(), AccelError> {
+    /// A breakpoint, a watchpoint or a step: the debugger's, one of `quirks.rs`, or the guest's own INT3.
+    fn debug_exit(&mut self, bus: &dyn GuestBus) -> Result<Option<Exit>, AccelError> {
+        // SAFETY: KVM_EXIT_DEBUG makes `debug` the union's member.
+        let exit = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.debug.arch };
+        match self.debug.cause(&exit) {
+            Cause::Debugger(stop) => Ok(Some(Exit::Debug(stop))),
+            Cause::Quirk => self.assist(&[], bus),
+            Cause::Guest => {
+                self.give_back(&exit)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Raises a debug exception in the guest that KVM gave to us.
+    fn give_back(&mut self, exit: &kvm::kvm_debug_exit_arch) -> Result<(), AccelError> {
+        // RIP is where the processor left it; KVM steps over an INT3 when it delivers the exception.
+        let nr = exit.exception as u8;
+        if nr == vector::DB {
+            let mut registers = self.fd.get_debug_regs().map_err(host("KVM_GET_DEBUGREGS"))?;
+            registers.dr6 |= exit.dr6;
+            self.fd.set_debug_regs(&registers).map_err(host("KVM_SET_DEBUGREGS"))?;
+        }
+        let mut events = self.fd.get_vcpu_events().map_err(host("KVM_GET_VCPU_EVENTS"))?;
+        events.flags = 0;
+        (events.exception.injected, events.exception.nr, events.exception.has_error_code) = (1, nr, 0);
+        self.fd.set_vcpu_events(&events).map_err(host("KVM_SET_VCPU_EVENTS"))
+    }
+
+    fn linear_rip(&self) -> Result<u64, AccelError> {
+        let state = Registers::get(&self.fd, self.vm.host.sync_regs)?.state();
+        let base = if state.code_bits() == 64 { 0 } else { state.segs[seg::CS].base };
+        Ok(base.wrapping_add(state.rip))
+    }
+
+    /// Runs the instruction at RIP in `cpu/`, or does what `quirks.rs` says. That may be all that the debugger wanted.
+    fn assist(&mut self, bytes: &[u8], bus: &dyn GuestBus) -> Result<Option<Exit>, AccelError> {
         let synced = self.vm.host.sync_regs;
         let before = Registers::get(&self.fd, synced)?;
         let after = {
             let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &before);
-            match self.remedies.at_exit(&before, &mut around)? {
+            match self.remedies.at_exit(&before, &mut around, &mut self.debug)? {
                 Step::Done(after) => Ok(*after),
                 Step::Run => self.assist.run(&before, bytes, &mut around),
                 Step::RunToEnd(bytes) => self.assist.run_to_end(&before, &bytes, &mut around),
             }
         };
         let after = after.map_err(|error| self.cannot_run(error.to_string()))?;
-        after.put(&before, &mut self.fd, synced)
+        after.put(&before, &mut self.fd, synced)?;
+        Ok(self.debug.take_step().then_some(Exit::Debug(DebugStop::Step)))
     }
 
     /// A write to an MSR that `quirks.rs` watches.
@@ -182,7 +231,7 @@ impl KvmVcpu {
         let mut msr = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.msr };
         let now = Registers::get(&self.fd, self.vm.host.sync_regs)?;
         let mut around = around(&self.vm, &self.fd, self.id, bus, &self.cpuid, &now);
-        let done = self.remedies.wrote_msr((msr.index, msr.data), &now, &mut around)?;
+        let done = self.remedies.wrote_msr((msr.index, msr.data), &now, &mut around, &mut self.debug)?;
         // Plain data of the same union member; the kernel looks at it at the next KVM_RUN.
         msr.error = u8::from(!done);
         self.fd.get_kvm_run().__bindgen_anon_1.msr = msr;
@@ -232,13 +281,21 @@ fn around<'a>(
 impl Vcpu for KvmVcpu {
     fn reset(&mut self, start: &StartState) -> Result<(), AccelError> {
         self.finish_access()?;
-        self.remedies.reset(&self.vm.host.quirks, &self.fd)?;
-        self.power_on.restore(&self.fd, start)
+        self.remedies.reset(&self.vm.host.quirks, &self.fd, &mut self.debug)?;
+        self.power_on.restore(&self.fd, start)?;
+        if self.vm.host.sync_regs {
+            // The shared page still has what was before; nobody is to take that for the registers.
+            let now = Registers::get(&self.fd, false)?;
+            let shared = self.fd.sync_regs_mut();
+            (shared.regs, shared.sregs) = (now.regs, now.sregs);
+        }
+        Ok(())
     }
 
     fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError> {
         let bus = &**bus;
         loop {
+            self.debug.apply(&self.fd)?;
             match self.enter()? {
                 Ran::Interrupted if self.kicker.take() => return Ok(Exit::Kicked),
                 Ran::Interrupted => {}
@@ -261,6 +318,28 @@ impl Vcpu for KvmVcpu {
             paused.restore(&self.fd);
         }
         Ok(())
+    }
+
+    fn registers(&mut self) -> Result<CpuState, AccelError> {
+        let mut state = Registers::get(&self.fd, self.vm.host.sync_regs)?.state();
+        Extra::get(&self.fd, &Needs::ALL, self.assist.layout(), &mut state)?;
+        state.halted = self.fd.get_mp_state().is_ok_and(|at| at.mp_state == kvm::KVM_MP_STATE_HALTED);
+        Ok(state)
+    }
+
+    fn set_registers(&mut self, state: &CpuState) -> Result<(), AccelError> {
+        let synced = self.vm.host.sync_regs;
+        let before = Registers::get(&self.fd, synced)?;
+        let mut after = before;
+        after.take(state);
+        after.put(&before, &mut self.fd, synced)?;
+        let extra = Extra::get(&self.fd, &Needs::ALL, self.assist.layout(), &mut before.state())?;
+        extra.put(&self.fd, self.assist.layout(), &mut state.clone())
+    }
+
+    fn set_debug(&mut self, plan: &DebugPlan) -> Result<(), AccelError> {
+        self.debug.set_plan(plan);
+        self.debug.apply(&self.fd)
     }
 
     fn kicker(&mut self) -> Result<Arc<dyn Kicker>, AccelError> {

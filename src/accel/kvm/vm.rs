@@ -10,11 +10,13 @@ use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap, kvm_msi, k
 use kvm_ioctls::VmFd;
 
 use super::caps::Host;
+use super::guest_debug;
 use super::host;
 use super::irqchip::IrqChips;
 use super::pause::PausedVm;
 use super::quirks;
 use super::vcpu::KvmVcpu;
+use crate::accel::debug::DebugMeans;
 use crate::accel::{AccelError, Vcpu, Vm};
 use crate::irq::{GsiSink, MsiSink};
 use crate::machine::pc;
@@ -120,6 +122,10 @@ impl Vm for KvmVm {
     fn resume(&self) -> Result<(), AccelError> {
         let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
         paused.map_or(Ok(()), |paused| paused.restore(&self.shared.fd))
+    }
+
+    fn debug_means(&self) -> DebugMeans {
+        guest_debug::means(&self.shared.host)
     }
 
     fn describe(&self) -> String {

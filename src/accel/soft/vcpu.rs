@@ -11,6 +11,7 @@ use super::doorbell::Doorbell;
 use super::machine::SoftMachine;
 use super::start;
 use super::vm::Shared;
+use crate::accel::debug::{DebugPlan, DebugStop};
 use crate::accel::{AccelError, Exit, GuestBus, Kicker, StartState, Vcpu};
 use crate::cpu::interrupts::TripleFault;
 use crate::cpu::{CpuState, Interpreter, run};
@@ -168,9 +169,18 @@ impl SoftVcpu {
             if self.bell.take_kick() {
                 return Exit::Kicked;
             }
-            if let Some(event) = self.next_event() {
+            let waits = self.waits_for_sipi || self.is_halted();
+            let stepping = self.cpu.is_stepping();
+            // Nothing comes between a debugger and its next instruction, unless that is not to be had otherwise.
+            if (waits || !stepping)
+                && let Some(event) = self.next_event()
+            {
                 if self.deliver(event).is_err() {
                     return Exit::Shutdown;
+                }
+                if stepping {
+                    self.cpu.end_step();
+                    return Exit::Debug(DebugStop::Step);
                 }
                 // Another may wait, and nobody will ring again for it.
                 continue;
@@ -186,6 +196,7 @@ impl SoftVcpu {
                 run::Exit::Pause => self.share(true),
                 run::Exit::Halt => self.cpu.cpu.state.halted = true,
                 run::Exit::Shutdown => return Exit::Shutdown,
+                run::Exit::Debug(stop) => return Exit::Debug(stop),
             }
         }
     }
@@ -212,6 +223,27 @@ impl Vcpu for SoftVcpu {
         let exit = self.turn();
         self.shared.turns.release();
         Ok(exit)
+    }
+
+    fn registers(&mut self) -> Result<CpuState, AccelError> {
+        let mut state = self.cpu.cpu.state.clone();
+        state.cr8 = self.shared.chips().cr8(self.id).into();
+        Ok(state)
+    }
+
+    fn set_registers(&mut self, state: &CpuState) -> Result<(), AccelError> {
+        let now = &mut self.cpu.cpu.state;
+        // Whoever sends a CPU elsewhere wants it to go there.
+        let halted = state.halted && state.rip == now.rip;
+        *now = CpuState { halted, ..state.clone() };
+        self.shared.chips().set_cr8(self.id, state.cr8 as u8);
+        self.cpu.reset();
+        Ok(())
+    }
+
+    fn set_debug(&mut self, plan: &DebugPlan) -> Result<(), AccelError> {
+        self.cpu.set_debug(&plan.breakpoints, &plan.watches, plan.step);
+        Ok(())
     }
 
     fn kicker(&mut self) -> Result<Arc<dyn Kicker>, AccelError> {

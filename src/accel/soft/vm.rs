@@ -9,6 +9,7 @@ use super::chips::{Chips, Wake};
 use super::doorbell::Doorbell;
 use super::turns::Turns;
 use super::vcpu::SoftVcpu;
+use crate::accel::debug::DebugMeans;
 use crate::accel::{AccelError, Executor, Vcpu, Vm};
 use crate::chipset::ioapic::ApicMessage;
 use crate::cpu::CodePages;
@@ -156,6 +157,10 @@ impl Vm for SoftVm {
         if let [only] = &self.shared.bells[..] {
             only.sleep_in(executor);
         }
+    }
+
+    fn debug_means(&self) -> DebugMeans {
+        DebugMeans { slots: usize::MAX, watches: true, patches: false }
     }
 
     fn describe(&self) -> String {

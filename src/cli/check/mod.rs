@@ -59,6 +59,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
         console_monitor: !draft.monitor_placed,
         monitors: draft.monitors.into_iter().map(|given| given.value).collect(),
         stopped: draft.stopped,
+        gdb: draft.gdb,
         no_reboot: draft.no_reboot,
         timeout: draft.timeout,
         expect: draft.expect,

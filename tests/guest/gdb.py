@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""gdb with the guest: from its first instruction, in the driver's transmit path, a descriptor that changes, Ctrl-C."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+import harness
+from harness import want
+from lib import packages
+from lib.report import Report
+
+ARGS = harness.arguments(__doc__)
+# apt needs the network, which the namespace that harness.main() enters has not.
+if line := packages.ensure({"gdb": "gdb"}, Report()):
+    sys.exit(f"tests/guest/gdb.py: {line}")
+from lib.vm import GUEST, HOST_IP, Vm  # noqa: E402
+
+FOLDER = tempfile.TemporaryDirectory(prefix="minivmm-gdb-")
+SOCKET = os.path.join(FOLDER.name, "gdb")
+# A machine without a host to spare is slow, not broken.
+PATIENCE = 300
+# The kernel's direct map of memory; its place is not random here.
+DIRECT_MAP = 0xFFFF888000000000
+TDBAL, TDT = 0x3800, 0x3818
+vm = None
+
+
+def machine(*options, net=None):
+    return Vm([*harness.accel_options(ARGS), "-timeout", "1500", "-gdb", f"unix:{SOCKET}", *options], net)
+
+
+def gdb(*commands, during=None):
+    """Runs gdb on these commands, `during(gdb's process)` meanwhile. Returns what it printed."""
+    script = os.path.join(FOLDER.name, "script")
+    with open(script, "w") as file:
+        file.write("\n".join(["set confirm off", "set pagination off", "set width 0", f"set remotetimeout {PATIENCE}",
+                              f"target remote {SOCKET}", *commands]) + "\n")
+    process = subprocess.Popen(["gdb", "-nx", "-batch", "-x", script, os.path.join(GUEST, "vmlinux")], text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+    said = []
+    reader = threading.Thread(target=lambda: said.append(process.stdout.read()))
+    reader.start()
+    try:
+        if during:
+            during(process)
+        process.wait(PATIENCE)
+        late = ""
+    except subprocess.TimeoutExpired:
+        late = "gdb did not end; "
+    finally:
+        process.kill()
+        reader.join()
+    text = "".join(said)
+    want(not late and process.returncode == 0, f"{late}gdb: status {process.returncode}, output:\n{text}")
+    return text
+
+
+def show(name, expression):
+    return f'printf "{name}=%#lx\\n", {expression}'
+
+
+def values(text, name):
+    """What `show` printed, each time."""
+    found = re.findall(rf"^{name}=(0x[0-9a-f]+|0)$", text, re.M)
+    want(found, f"gdb did not print {name}:\n{text}")
+    return [int(value, 16) for value in found]
+
+
+def send_soon():
+    """The guest will send; its time stands still while gdb looks at it."""
+    vm.run(harness.in_the_background(f"sleep 1; ping -c 200 {HOST_IP}"))
+
+
+def the_first_instruction_waits_for_gdb():
+    global vm
+    vm = machine("-S")
+    # The kernel's page tables are not there yet: a breakpoint in memory could not be written.
+    text = gdb(show("first", "$rip"), "hbreak start_kernel", "continue", show("kernel", "$rip"), "detach")
+    want(values(text, "first")[0] < 1 << 32 and values(text, "kernel")[0] >> 47 == 0x1FFFF, text)
+    want("in start_kernel ()" in text, text)
+    want(vm.agent(PATIENCE) and vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
+
+
+def it_stops_where_the_driver_sends():
+    send_soon()
+    look = [show("rip", "$rip"), show("skb", "$rdi"), "stepi", show("next", "$rip"), "backtrace 4", "continue"]
+    text = gdb("break e1000_xmit_frame", "continue", *look, show("again", "$rip"), "info threads",
+               "monitor info registers", "monitor info status", "delete", "detach")
+    begin, after = values(text, "rip")[0], values(text, "next")[0]
+    want(0 < after - begin < 16, f"a step went from {begin:#x} to {after:#x}")
+    want(values(text, "again")[0] == begin, "the second frame did not stop it at the same place")
+    want(values(text, "skb")[0] >> 47 == 0x1FFFF, "the first argument is no kernel address")
+    want("dev_hard_start_xmit" in text, f"no caller in the backtrace:\n{text}")
+    want("Thread 1.1 (CPU 0)" in text and re.search(r"CR3=[0-9a-f]{16}", text), text)
+    want("VM status: paused (debug)" in text, text)
+    want(vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
+
+
+def register(offset):
+    """A register of the NIC, by the guest's /dev/mem."""
+    bar = int(vm.run("sed -n 1p /sys/class/net/eth0/device/resource").split()[0], 16)
+    return int(vm.run(f"devmem {bar + offset:#x} 32"), 16)
+
+
+def a_descriptor_is_seen_to_change():
+    ring, tail = register(TDBAL), register(TDT)
+    # Some frames ahead, so that what is sent meanwhile does not matter.
+    at = DIRECT_MAP + ring + 16 * ((tail + 4) % 256)
+    send_soon()
+    text = gdb(f"watch *(unsigned long *){at:#x}", "continue", show("rip", "$rip"), f"x/2gx {at:#x}", "delete", "detach")
+    want("Hardware watchpoint" in text and re.search(r"Old value = \d+\nNew value = \d+", text), text)
+    want("e1000_xmit_frame" in text.split("New value")[1], f"somebody else wrote it:\n{text}")
+    buffer = int(re.search(rf"^{at:#x}:\t(0x[0-9a-f]+)", text, re.M)[1], 16)
+    want(0 < buffer < 256 << 20, f"the descriptor's buffer is at {buffer:#x}:\n{text}")
+    want(vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
+
+
+def ctrl_c_interrupts():
+    def interrupt(process):
+        want(vm.run("echo alive", PATIENCE) == "alive\n", "the guest does not run under gdb")
+        process.send_signal(signal.SIGINT)
+
+    # gdb connected stops it, so an agent that answers means that `continue` was carried out.
+    text = gdb("continue", show("rip", "$rip"), "monitor stop", "detach", during=interrupt)
+    want("SIGINT" in text and values(text, "rip"), text)
+    want(vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
+
+
+def a_debugger_that_vanishes_leaves_no_breakpoint():
+    def vanish(process):
+        want(vm.run("echo alive", PATIENCE) == "alive\n", "the guest does not run under gdb")
+        process.kill()
+
+    try:
+        gdb("break panic", "continue", during=vanish)
+    except harness.Failed:  # it was killed
+        pass
+    want(vm.run(f"ping -c 2 {HOST_IP} > /dev/null && echo alive", PATIENCE) == "alive\n", "the guest does not go on")
+
+
+def kill_ends_the_run():
+    gdb("kill")
+    want(vm.process.wait(60) == 0, f"status {vm.process.returncode} after kill")
+
+
+def breakpoints_and_steps_in_kernel_code():
+    """All that a KVM without hardware under it can: docs/kvm-hosts.md."""
+    global vm
+    vm = machine("-S", "-m", "128", net=["-nic", "none"])
+    text = gdb(show("first", "$rip"), "hbreak start_kernel", "continue", show("rip", "$rip"), "delete",
+               "break rest_init", "continue", show("rip", "$rip"), "stepi", "stepi", "stepi", show("rip", "$rip"),
+               "backtrace 3", "delete", "kill")
+    first, second, third = values(text, "rip")
+    want(values(text, "first")[0] < 1 << 32 < first and second != first and third != second, text)
+    want("in start_kernel ()" in text and "in rest_init ()" in text, text)
+    want(vm.process.wait(60) == 0, f"status {vm.process.returncode} after kill")
+
+
+if __name__ == "__main__":
+    everywhere = [the_first_instruction_waits_for_gdb, it_stops_where_the_driver_sends, a_descriptor_is_seen_to_change,
+                  ctrl_c_interrupts, a_debugger_that_vanishes_leaves_no_breakpoint, kill_ends_the_run]
+    harness.main(__file__, [breakpoints_and_steps_in_kernel_code] if ARGS.brief else everywhere)
