@@ -34,17 +34,21 @@ fn counter() -> Program {
     })
 }
 
-/// Where the first instruction with these bytes is.
-fn find(p: &mut Program, bytes: &[u8]) -> u64 {
-    let code: [u8; 64] = p.m.peek(CODE);
-    CODE + code.windows(bytes.len()).position(|w| w == bytes).expect("the program has it") as u64
+/// Where the program's instruction number `n` is, counted from 0.
+fn place(p: &mut Program, n: usize) -> u64 {
+    let code: [u8; 128] = p.m.peek(CODE);
+    let mut decoder = iced_x86::Decoder::with_ip(64, &code, CODE, iced_x86::DecoderOptions::NONE);
+    decoder.iter().nth(n).expect("the program is that long").ip()
 }
+
+const INC: usize = 2;
+const CMP: usize = 4;
+const HLT: usize = 7;
 
 #[test]
 fn a_breakpoint_stops_before_its_instruction_each_time_and_not_twice() {
     let mut p = counter();
-    // INC EAX, in the middle of what is one block without the breakpoint at first.
-    let at = find(&mut p, &[0xff, 0xc0]);
+    let at = place(&mut p, INC);
     p.i.set_debug(&[at], &[], false);
     for n in 0..10 {
         assert_eq!(stop(&mut p), (HIT, at));
@@ -62,7 +66,7 @@ fn a_breakpoint_stops_before_its_instruction_each_time_and_not_twice() {
 #[test]
 fn a_breakpoint_in_the_middle_of_a_decoded_block_is_seen() {
     let mut p = counter();
-    let (inc, cmp) = (find(&mut p, &[0xff, 0xc0]), find(&mut p, &[0x83, 0xf8, 0x0a]));
+    let (inc, cmp) = (place(&mut p, INC), place(&mut p, CMP));
     p.i.set_debug(&[inc], &[], false);
     assert_eq!(stop(&mut p), (HIT, inc));
     assert_eq!(stop(&mut p), (HIT, inc), "the block is decoded now");
@@ -99,7 +103,7 @@ fn watchpoints_stop_after_the_access_and_tell_kinds_apart() {
     let mut p = counter();
     let write = watch(WatchKind::Write);
     p.i.set_debug(&[], &[write], false);
-    let cmp = find(&mut p, &[0x83, 0xf8, 0x0a]);
+    let cmp = place(&mut p, CMP);
     for n in 1..=10 {
         assert_eq!(stop(&mut p), (Exit::Debug(DebugStop::Watch(write)), cmp));
         assert_eq!(p.i.cpu.state.gpr[gpr::RAX], n);
@@ -109,7 +113,7 @@ fn watchpoints_stop_after_the_access_and_tell_kinds_apart() {
     let mut p = counter();
     let read = watch(WatchKind::Read);
     p.i.set_debug(&[], &[read], false);
-    let hlt = find(&mut p, &[0xf4]);
+    let hlt = place(&mut p, HLT);
     assert_eq!(stop(&mut p), (Exit::Debug(DebugStop::Watch(read)), hlt));
     let mut p = counter();
     p.i.set_debug(&[], &[Watch { addr: DATA + 12, len: 8, kind: WatchKind::Access }], false);

@@ -77,7 +77,12 @@ impl GuestDebug {
         self.plan = plan.clone();
     }
 
-    /// Whether the run is to end after one instruction. Takes it out of the plan.
+    /// Whether the run is to end after one instruction.
+    pub fn is_stepping(&self) -> bool {
+        self.plan.step
+    }
+
+    /// The same. Takes it out of the plan.
     pub fn take_step(&mut self) -> bool {
         let step = std::mem::take(&mut self.plan.step);
         self.changed |= step;

@@ -257,6 +257,27 @@ impl KvmVcpu {
         AccelError::CannotRun(format!("{what} at {at}"))
     }
 
+    /// Ends a step whose instruction has left KVM for an access. Its end is no debug exit on every host.
+    fn finish_step(&mut self, bus: &dyn GuestBus) -> Result<Exit, AccelError> {
+        loop {
+            self.kicker.page().set_immediate_exit(true);
+            let ran = self.enter();
+            self.kicker.rearm();
+            match ran? {
+                Ran::Interrupted => {
+                    self.debug.take_step();
+                    return Ok(Exit::Debug(DebugStop::Step));
+                }
+                // The next part of a wide access, or the step's own exit.
+                Ran::Exited(reason) => {
+                    if let Some(exit) = self.exit(reason, bus)? {
+                        return Ok(exit);
+                    }
+                }
+            }
+        }
+    }
+
     /// Lets KVM finish the access of the last exit, so that registers written next are not overwritten by it.
     fn finish_access(&mut self) -> Result<(), AccelError> {
         self.kicker.page().set_immediate_exit(true);
@@ -302,6 +323,11 @@ impl Vcpu for KvmVcpu {
                 Ran::Exited(reason) => {
                     if let Some(exit) = self.exit(reason, bus)? {
                         return Ok(exit);
+                    }
+                    let unfinished =
+                        matches!(reason, kvm::KVM_EXIT_IO | kvm::KVM_EXIT_MMIO | kvm::KVM_EXIT_X86_WRMSR);
+                    if unfinished && self.debug.is_stepping() {
+                        return self.finish_step(bus);
                     }
                 }
             }
