@@ -47,6 +47,8 @@ pub struct Gdb {
     guest: Guest,
     /// None while nobody is connected, and after the client's last word.
     stub: Option<Stub>,
+    /// The client's last word, to be acted on once it is answered.
+    over: Option<DisconnectReason>,
 }
 
 impl fmt::Debug for Gdb {
@@ -58,7 +60,7 @@ impl fmt::Debug for Gdb {
 impl Gdb {
     /// Nobody is connected yet.
     pub fn new(machine: Arc<dyn Debuggee>) -> Self {
-        Self { guest: Guest::new(machine), stub: None }
+        Self { guest: Guest::new(machine), stub: None, over: None }
     }
 
     fn begin(&mut self) {
@@ -76,7 +78,12 @@ impl Gdb {
                 }
                 Ok(GdbStubStateMachine::Disconnected(mut stub)) => {
                     out.append(&mut stub.borrow_conn().0);
-                    return self.over(stub.get_reason());
+                    if stub.get_reason() == DisconnectReason::Kill {
+                        // gdb waits for the answer to vKill, which gdbstub leaves out; that to k is not read.
+                        out.extend_from_slice(b"$OK#9a");
+                    }
+                    self.over = Some(stub.get_reason());
+                    return;
                 }
                 Ok(mut stub) => {
                     out.append(said(&mut stub));
@@ -97,7 +104,7 @@ impl Gdb {
         self.reason()
     }
 
-    fn over(&mut self, why: DisconnectReason) {
+    fn act(&mut self, why: DisconnectReason) {
         self.guest.machine.forget();
         match why {
             DisconnectReason::Kill => self.guest.machine.quit(),
@@ -171,6 +178,9 @@ impl Protocol for Gdb {
         }
         if !answer.is_empty() {
             out(&answer);
+        }
+        if let Some(why) = self.over.take() {
+            self.act(why);
         }
     }
 

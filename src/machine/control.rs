@@ -8,6 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::device_break::DeviceBreaks;
 use super::exit_code::EndReason;
 use super::lifecycle::Lifecycle;
 use super::nics::Nic;
@@ -40,6 +41,8 @@ pub struct Control {
     pub reporter: Arc<Reporter>,
     /// Who is told.
     pub events: Events,
+    /// Stops at what a NIC does; only with a debugger.
+    pub breaks: Option<Arc<DeviceBreaks>>,
     /// Begins as [`Standing::No`].
     pub standing: Mutex<Standing>,
 }
@@ -190,6 +193,13 @@ impl Controls for Control {
 
     fn registers(&self, cpu: u32) -> Result<CpuState, String> {
         self.with_cpu(cpu, |vcpu| vcpu.registers())
+    }
+
+    fn device_break(&self, what: &str) -> Result<String, String> {
+        match &self.breaks {
+            Some(breaks) => breaks.command(what),
+            None => Err("only with -gdb or -s: nobody would hear of the stop".into()),
+        }
     }
 
     fn pci(&self) -> Vec<PciInfo> {

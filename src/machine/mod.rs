@@ -7,6 +7,7 @@ mod accel_choice;
 pub mod board;
 mod control;
 mod debug;
+mod device_break;
 pub mod eeprom_file;
 pub mod error;
 mod executor;
@@ -49,6 +50,7 @@ use crate::time::MonotonicClock;
 
 use board::{Board, InterruptInputs, Surroundings};
 use control::Control;
+use device_break::DeviceBreaks;
 use executor::LoopExecutor;
 use exits::Buses;
 use failure_folder::FailureFolder;
@@ -121,7 +123,8 @@ impl Machine {
         let terminal = serial::add(&wanted, &mut board, &around, &life, &notices)?;
         let mut observe = config.observe.clone();
         observe.traces.extend(folder.as_ref().map(FailureFolder::trace));
-        let watchers = Watchers::new(&observe, &config.kernel, &clock, &life, &notices)?;
+        let breaks = config.gdb.is_some().then(|| Arc::new(DeviceBreaks::new(life.clone())));
+        let watchers = Watchers::new(&observe, &config.kernel, &clock, breaks.clone(), &life, &notices)?;
         let nics = add_devices(&config.devices, &board, &around, &vm, &network, &watchers, &notices)?;
         nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
         board.pci.program_bars()?;
@@ -148,6 +151,7 @@ impl Machine {
             pci: board.pci.clone(),
             reporter: reporter.clone(),
             events: happenings,
+            breaks,
             standing: Mutex::default(),
         });
         if config.stopped {

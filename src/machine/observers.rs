@@ -1,4 +1,5 @@
-//! Who watches the NICs: tracers, driver doctors and coverage, as the command line asks for them.
+//! Who watches the NICs: tracers, driver doctors, coverage and a debugger's stops, as the command line asks
+//! for them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::device_break::DeviceBreaks;
 use super::error::SetupError;
 use super::exit_code::EndReason;
 use super::lifecycle::Lifecycle;
@@ -24,6 +26,8 @@ pub struct Watchers {
     doctor: Option<DoctorMode>,
     symbols: Arc<Symbols>,
     timelines: Vec<Arc<Timeline>>,
+    /// `e1000 break`, for all NICs.
+    breaks: Option<Arc<DeviceBreaks>>,
     life: Lifecycle,
     notices: Notices,
 }
@@ -63,6 +67,7 @@ impl Watchers {
         config: &ObserveConfig,
         kernel: &Path,
         clock: &MonotonicClock,
+        breaks: Option<Arc<DeviceBreaks>>,
         life: &Lifecycle,
         notices: &Notices,
     ) -> Result<Self, SetupError> {
@@ -86,7 +91,7 @@ impl Watchers {
         };
         let timelines = config.traces.iter().map(timeline).collect::<Result<_, _>>()?;
         let (doctor, life, notices) = (config.doctor, life.clone(), notices.clone());
-        Ok(Self { doctor, symbols, timelines, life, notices })
+        Ok(Self { doctor, symbols, timelines, breaks, life, notices })
     }
 
     /// Those who watch the NIC of `options`.
@@ -100,6 +105,7 @@ impl Watchers {
             all.push(Arc::new(Tracer::new(timeline.clone(), &name)));
         }
         all.extend(doctor.clone().map(|doctor| doctor as Arc<dyn Observer>));
+        all.extend(self.breaks.clone().map(|breaks| breaks as Arc<dyn Observer>));
         all.extend(coverage.iter().map(|(_, coverage)| coverage.clone() as Arc<dyn Observer>));
         let observer = match all.len() {
             0 => None,

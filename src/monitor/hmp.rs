@@ -50,6 +50,12 @@ static COMMANDS: &[Row] = &[
         },
     ),
     row(&["fault_del"], "id", "end a fault", |c, rest| done(c.fault_del(required(rest, "fault_del id")?))),
+    row(
+        &["e1000"],
+        "break [REGISTER|EVENT|off]",
+        "stop when a NIC's register is accessed (TDT) or at a trace event (e1000_tx_writeback)",
+        e1000,
+    ),
     row(&["help", "?"], "[command]", "this list, or one line of it", |_, word| help(COMMANDS, "", word)),
     row(
         &["hostfwd_add"],
@@ -337,6 +343,13 @@ fn nic(commands: &Commands, rest: &str) -> Text {
         }
     }
     Ok(text)
+}
+
+fn e1000(commands: &Commands, rest: &str) -> Text {
+    match first_word(rest) {
+        ("break", what) => commands.machine.device_break(what).map_err(CommandError::Generic),
+        _ => Err(CommandError::Generic("write e1000 break TDT, or e1000 break off".into())),
+    }
 }
 
 fn info_registers(commands: &Commands, rest: &str) -> Text {

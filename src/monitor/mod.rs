@@ -169,6 +169,13 @@ pub trait Controls: Debug + Send + Sync {
     /// One line, when there is no such CPU or it does not answer.
     fn registers(&self, cpu: u32) -> Result<CpuState, String>;
 
+    /// Stops the machine at the next access to a NIC's register, or at a trace event, of this name; `off` ends that. Gives
+    /// what is waited for and what was met last.
+    ///
+    /// # Errors
+    /// One line, when nothing has that name or nobody debugs.
+    fn device_break(&self, what: &str) -> Result<String, String>;
+
     /// The PCI functions, by slot.
     fn pci(&self) -> Vec<PciInfo>;
 

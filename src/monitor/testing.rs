@@ -72,6 +72,10 @@ impl Controls for Recorder {
         if cpu == 0 { Ok(CpuState::default()) } else { Err(format!("CPU {cpu} does not answer")) }
     }
 
+    fn device_break(&self, what: &str) -> Result<String, String> {
+        Ok(format!("stops at {what}\n"))
+    }
+
     fn pci(&self) -> Vec<PciInfo> {
         let bars = vec![PciBarInfo { index: 0, io: false, base: 0xfebc_0000, size: 0x2_0000 }];
         vec![PciInfo { slot: 3, id: (0x8086, 0x100e), class: 0x200, interrupt: Some((1, 11)), bars }]

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import harness
 from harness import want
 from lib import packages
-from lib.report import Report
+from lib.report import Failed, Report
 
 ARGS = harness.arguments(__doc__)
 # apt needs the network, which the namespace that harness.main() enters has not.
@@ -119,27 +120,54 @@ def a_descriptor_is_seen_to_change():
     want(vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
 
 
-def ctrl_c_interrupts():
-    def interrupt(process):
-        want(vm.run("echo alive", PATIENCE) == "alive\n", "the guest does not run under gdb")
-        process.send_signal(signal.SIGINT)
+def the_nic_s_doings_stop_it():
+    send_soon()
+    text = gdb("monitor e1000 break TDT", "continue", show("rip", "$rip"), "x/1i $rip", "monitor e1000 break",
+               "monitor e1000 break off", "monitor e1000 break e1000_tx_writeback", "continue", "monitor e1000 break",
+               "monitor e1000 break off", "detach")
+    want(text.count("SIGTRAP") == 2, text)
+    want(re.search(r"last: TDT written: 0x[0-9a-f]+ \(was 0x[0-9a-f]+\), by CPU 0 at 0x", text), text)
+    want("<e1000_xmit_frame+" in text, f"TDT is written elsewhere:\n{text}")
+    want(re.search(r"last: e1000_tx_writeback \d+ at 0x[0-9a-f]+", text), text)
+    want(vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
 
-    # gdb connected stops it, so an agent that answers means that `continue` was carried out.
-    text = gdb("continue", show("rip", "$rip"), "monitor stop", "detach", during=interrupt)
-    want("SIGINT" in text and values(text, "rip"), text)
+
+GO = os.path.join(FOLDER.name, "go")
+
+
+def when_it_runs(then):
+    """For `during`: waits until gdb has stopped the machine and let it run again, by the command after GO."""
+    def wait(process):
+        until(lambda: os.path.exists(GO) or process.poll() is not None)
+        want(vm.run("echo alive", PATIENCE) == "alive\n", "the guest does not run under gdb")
+        os.unlink(GO)
+        then(process)
+    return wait
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        want(time.monotonic() < end, "gdb does not get there")
+        time.sleep(0.02)
+
+
+def ctrl_c_interrupts():
+    # The machine stands still when gdb makes the file, so an agent that answers means that `continue` was carried out.
+    text = gdb(f"shell touch {GO}", "continue", show("rip", "$rip"), "monitor info status", "detach",
+               during=when_it_runs(lambda process: process.send_signal(signal.SIGINT)))
+    want("SIGINT" in text and values(text, "rip") and "VM status: paused" in text, text)
     want(vm.run("echo alive") == "alive\n", "the guest does not go on after detach")
 
 
 def a_debugger_that_vanishes_leaves_no_breakpoint():
-    def vanish(process):
-        want(vm.run("echo alive", PATIENCE) == "alive\n", "the guest does not run under gdb")
-        process.kill()
-
     try:
-        gdb("break panic", "continue", during=vanish)
-    except harness.Failed:  # it was killed
-        pass
-    want(vm.run(f"ping -c 2 {HOST_IP} > /dev/null && echo alive", PATIENCE) == "alive\n", "the guest does not go on")
+        gdb("break __do_sys_newuname", f"shell touch {GO}", "continue",
+            during=when_it_runs(lambda process: process.kill()))
+        want(False, "gdb was not killed")
+    except Failed as killed:
+        want("status -9" in str(killed), str(killed))
+    want(vm.run("uname -s", PATIENCE) == "Linux\n", "the guest does not go on")
 
 
 def kill_ends_the_run():
@@ -162,5 +190,5 @@ def breakpoints_and_steps_in_kernel_code():
 
 if __name__ == "__main__":
     everywhere = [the_first_instruction_waits_for_gdb, it_stops_where_the_driver_sends, a_descriptor_is_seen_to_change,
-                  ctrl_c_interrupts, a_debugger_that_vanishes_leaves_no_breakpoint, kill_ends_the_run]
+                  the_nic_s_doings_stop_it, ctrl_c_interrupts, a_debugger_that_vanishes_leaves_no_breakpoint, kill_ends_the_run]
     harness.main(__file__, [breakpoints_and_steps_in_kernel_code] if ARGS.brief else everywhere)
