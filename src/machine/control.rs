@@ -195,6 +195,11 @@ impl Controls for Control {
         self.with_cpu(cpu, |vcpu| vcpu.registers())
     }
 
+    fn nic_registers(&self, name: Option<&str>) -> Vec<(String, Vec<(String, u32)>)> {
+        let wanted = self.nics().iter().filter(|nic| name.is_none_or(|name| nic.name == name));
+        wanted.map(|nic| (nic.name.clone(), nic.device.registers())).collect()
+    }
+
     fn device_break(&self, what: &str) -> Result<String, String> {
         match &self.breaks {
             Some(breaks) => breaks.command(what),

@@ -102,6 +102,7 @@ static COMMANDS: &[Row] = &[
 static INFO: &[Row] = &[
     row(&["cpus"], "", "the CPUs and their threads", |c, _| Ok(cpus(c))),
     row(&["faults"], "", "what goes wrong by request, and how often it did", |c, _| Ok(faults(c))),
+    row(&["e1000"], "regs|rings|stats [name]", "the NICs' registers, rings, counters", info_e1000),
     row(&["kvm"], "", "what runs the guest", |c, _| Ok(format!("accelerator: {}\n", c.machine.accel()))),
     row(&["netdev"], "", "what passed each backend", |c, _| Ok(netdev(c))),
     row(&["network"], "", "NICs, backends and who is joined with whom", |c, _| Ok(network(c))),
@@ -350,6 +351,21 @@ fn e1000(commands: &Commands, rest: &str) -> Text {
         ("break", what) => commands.machine.device_break(what).map_err(CommandError::Generic),
         _ => Err(CommandError::Generic("write e1000 break TDT, or e1000 break off".into())),
     }
+}
+
+fn info_e1000(commands: &Commands, rest: &str) -> Text {
+    let (what, name) = first_word(rest);
+    let show = match what {
+        "regs" => registers::nic_registers,
+        "rings" => registers::nic_rings,
+        "stats" => return nic(commands, name),
+        _ => return Err(CommandError::Generic("write info e1000 regs, rings or stats".into())),
+    };
+    let found = commands.machine.nic_registers((!name.is_empty()).then_some(name));
+    if found.is_empty() && !name.is_empty() {
+        return Err(CommandError::NoDevice(name.to_owned()));
+    }
+    Ok(found.iter().map(|(nic, values)| format!("{nic}:\n{}", show(values))).collect())
 }
 
 fn info_registers(commands: &Commands, rest: &str) -> Text {

@@ -169,6 +169,9 @@ pub trait Controls: Debug + Send + Sync {
     /// One line, when there is no such CPU or it does not answer.
     fn registers(&self, cpu: u32) -> Result<CpuState, String>;
 
+    /// The registers of one or all NICs, by name, read without their side effects; none if there is no such NIC.
+    fn nic_registers(&self, name: Option<&str>) -> Vec<(String, Vec<(String, u32)>)>;
+
     /// Stops the machine at the next access to a NIC's register, or at a trace event, of this name; `off` ends that. Gives
     /// what is waited for and what was met last.
     ///

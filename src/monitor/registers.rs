@@ -1,4 +1,4 @@
-//! The text of `info registers`: a CPU's registers in hexadecimal, laid out as QEMU's users know it.
+//! The texts of `info registers` (a CPU's, laid out as QEMU's users know it) and `info e1000` (a NIC's).
 //!
 //! Called by `hmp.rs`. Pure.
 
@@ -79,6 +79,30 @@ fn segment_line(name: &str, s: &Segment) -> String {
     format!("{name:3}={:04x} {:016x} {:08x} {:04x}", s.selector, s.base, s.limit, s.attr)
 }
 
+/// A NIC's registers, one on a line; those of arrays that are zero are left out.
+pub(super) fn nic_registers(values: &[(String, u32)]) -> String {
+    let shown = values.iter().filter(|(name, value)| *value != 0 || !name.contains('['));
+    shown.map(|(name, value)| format!("  {name:10} {value:08x}\n")).collect()
+}
+
+/// Where a NIC's rings are and how full, by its registers (T for transmit, R for receive in their names).
+pub(super) fn nic_rings(values: &[(String, u32)]) -> String {
+    const DESCRIPTOR: u32 = 16;
+    let ring = |letter: char| {
+        let value = |rest: &str| {
+            let found = values.iter().find(|(name, _)| name.strip_prefix(letter) == Some(rest));
+            found.map_or(0, |(_, value)| *value)
+        };
+        let (count, head, tail) = (value("DLEN") / DESCRIPTOR, value("DH"), value("DT"));
+        let base = u64::from(value("DBAH")) << 32 | u64::from(value("DBAL"));
+        let owned = if count == 0 { 0 } else { (tail + count - head % count) % count };
+        format!(
+            "  {letter}X: {count} descriptors at {base:#x}, head {head}, tail {tail}: {owned} are the NIC's\n"
+        )
+    };
+    ring('T') + &ring('R')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +124,19 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn rings_are_what_the_registers_say() {
+        let values =
+            [("TDBAL", 0x319000), ("TDBAH", 1), ("TDLEN", 0x1000), ("TDH", 250), ("TDT", 5), ("RAL[1]", 0)];
+        let values = values.map(|(name, value)| (name.to_owned(), value));
+        let text = nic_rings(&values);
+        assert!(
+            text.starts_with("  TX: 256 descriptors at 0x100319000, head 250, tail 5: 11 are the NIC's\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("  RX: 0 descriptors at 0x0, head 0, tail 0: 0 are the NIC's\n"), "{text}");
+        assert_eq!(nic_registers(&values).lines().count(), 5);
     }
 }

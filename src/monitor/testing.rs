@@ -72,6 +72,15 @@ impl Controls for Recorder {
         if cpu == 0 { Ok(CpuState::default()) } else { Err(format!("CPU {cpu} does not answer")) }
     }
 
+    fn nic_registers(&self, name: Option<&str>) -> Vec<(String, Vec<(String, u32)>)> {
+        if name.is_some_and(|name| name != "nic0") {
+            return Vec::new();
+        }
+        let values =
+            [("CTRL", 1), ("TDBAL", 0x319000), ("TDBAH", 1), ("TDLEN", 0x1000), ("TDH", 3), ("TDT", 5)];
+        vec![("nic0".into(), values.map(|(name, value)| (name.into(), value)).into())]
+    }
+
     fn device_break(&self, what: &str) -> Result<String, String> {
         Ok(format!("stops at {what}\n"))
     }
