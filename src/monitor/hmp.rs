@@ -102,7 +102,7 @@ static COMMANDS: &[Row] = &[
 static INFO: &[Row] = &[
     row(&["cpus"], "", "the CPUs and their threads", |c, _| Ok(cpus(c))),
     row(&["faults"], "", "what goes wrong by request, and how often it did", |c, _| Ok(faults(c))),
-    row(&["e1000"], "regs|rings|stats [name]", "the NICs' registers, rings, counters", info_e1000),
+    row(&["e1000"], "[rings|regs|stats] [name]", "the NICs' rings, registers, counters", info_e1000),
     row(&["kvm"], "", "what runs the guest", |c, _| Ok(format!("accelerator: {}\n", c.machine.accel()))),
     row(&["netdev"], "", "what passed each backend", |c, _| Ok(netdev(c))),
     row(&["network"], "", "NICs, backends and who is joined with whom", |c, _| Ok(network(c))),
@@ -357,9 +357,9 @@ fn info_e1000(commands: &Commands, rest: &str) -> Text {
     let (what, name) = first_word(rest);
     let show = match what {
         "regs" => registers::nic_registers,
-        "rings" => registers::nic_rings,
+        "" | "rings" => registers::nic_rings,
         "stats" => return nic(commands, name),
-        _ => return Err(CommandError::Generic("write info e1000 regs, rings or stats".into())),
+        _ => return Err(CommandError::Generic("write info e1000 rings, regs or stats".into())),
     };
     let found = commands.machine.nic_registers((!name.is_empty()).then_some(name));
     if found.is_empty() && !name.is_empty() {
