@@ -282,8 +282,8 @@ mod tests {
     #[test]
     fn the_table_is_what_is_carried() {
         let size: usize = GROUPS.iter().map(|g| g.names.len() * g.bits / 8).sum();
-        let mut state = CpuState::default();
-        state.gpr = std::array::from_fn(|n| 0x1000 + n as u64);
+        let gpr = std::array::from_fn(|n| 0x1000 + n as u64);
+        let mut state = CpuState { gpr, ..CpuState::default() };
         (state.rip, state.cr3, state.segs[seg::GS].base) = (0xffff_8000_0000_1234, 0x5000, 0xffff_8880);
         let bytes = GuestRegisters::of(&state).bytes();
         assert_eq!(bytes.len(), size);
