@@ -183,7 +183,8 @@ fn a_relocatable_kernel_stays_where_it_is_linked_or_goes_where_it_may() {
         let loaded = word(&information(&ram, entry.rbx)[&21], 0);
         assert_eq!(loaded, base, "{tag:x?}");
         assert_eq!(entry.rip, u64::from(base) + 0x40);
-        assert_eq!(bytes_at(&ram, loaded.into(), 6000), kernel.segments[0].bytes);
+        let code = &kernel.segments[0].bytes;
+        assert!(bytes_at(&ram, loaded.into(), code.len()) == *code, "{tag:x?}");
     }
 }
 
@@ -226,7 +227,8 @@ fn broken_headers_are_refused() {
         (flat(&[(2, 0, &[LOAD, LOAD, 0])]), "is too short"),
         (flat(&[(10, 0, &[2, 1, 4096, 0])]), "contradicts itself"),
         (flat(&[(10, 0, &[0, 1, 3, 0])]), "contradicts itself"),
-        (unending, "has no end tag"),
+        (unending[..40].to_vec(), "has no end tag"),
+        (unending, "reaches beyond the header"),
         (tiny, "reaches beyond the header"),
         (mips, "is for another architecture"),
         (flat(&[])[..38].to_vec(), "reaches beyond the file"),
