@@ -6,14 +6,16 @@
 use std::time::Duration;
 
 use super::error::{CliError, Context, Wrong, quoted};
-use super::fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
+use super::fault_plan::{
+    CableFault, CardFaultPlan, FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap,
+};
 use super::filter_options::{FilterKind, FilterOptions, FilterPlace, FilterQueue};
 use super::keyval::{self, Fields, Key, Kind, Schema};
 use super::netdev::pairs;
 use super::object::queue;
 use super::suggest::did_you_mean;
 use super::values;
-use crate::fault::{ALWAYS, Schedule};
+use crate::fault::{ALWAYS, CardFault, Schedule};
 
 /// A kind of fault.
 #[derive(Debug)]
@@ -53,6 +55,13 @@ pub(super) static KINDS: &[Type] = &[
         corrupt,
     ),
     kind("delay", "frames come late", ("-fault delay", "-fault delay,help"), (DELAY_KEYS, FRAME_KEYS), delay),
+    kind(
+        "dma-error",
+        "a frame cannot be read from memory and does not go out",
+        ("-fault dma-error", "-fault dma-error,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::DmaError),
+    ),
     kind("drop", "frames are lost", ("-fault drop", "-fault drop,help"), (&[], FRAME_KEYS), |fields, id| {
         frames(fields, id, FrameFault::Drop)
     }),
@@ -64,6 +73,48 @@ pub(super) static KINDS: &[Type] = &[
         duplicate,
     ),
     kind(
+        "eeprom-bit",
+        "one bit of an EEPROM word is read wrong",
+        ("-fault eeprom-bit", "-fault eeprom-bit,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::EepromBit),
+    ),
+    kind(
+        "eeprom-checksum",
+        "the EEPROM's checksum word is read wrong",
+        ("-fault eeprom-checksum", "-fault eeprom-checksum,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::EepromChecksum),
+    ),
+    kind(
+        "irq-lost",
+        "an interrupt does not come; the next cause tries again",
+        ("-fault irq-lost", "-fault irq-lost,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::InterruptLost),
+    ),
+    kind(
+        "irq-spurious",
+        "an interrupt comes once more, without a cause",
+        ("-fault irq-spurious", "-fault irq-spurious,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::InterruptSpurious),
+    ),
+    kind(
+        "irq-storm",
+        "INTA# stays asserted for a time",
+        ("-fault irq-storm", "-fault irq-storm,help"),
+        (TIME_KEYS, CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::InterruptStorm),
+    ),
+    kind(
+        "late-dd",
+        "transmit descriptors are written back late",
+        ("-fault late-dd", "-fault late-dd,help"),
+        (TIME_KEYS, CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::LateDone),
+    ),
+    kind(
         "link-flap",
         "the cable comes out and goes in again",
         ("-fault link-flap", "-fault link-flap,help"),
@@ -71,11 +122,39 @@ pub(super) static KINDS: &[Type] = &[
         link_flap,
     ),
     kind(
+        "mdic-timeout",
+        "an access to the PHY is never ready",
+        ("-fault mdic-timeout", "-fault mdic-timeout,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::MdicTimeout),
+    ),
+    kind(
+        "removal",
+        "the card is gone: reads give ones",
+        ("-fault removal", "-fault removal,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::Removal),
+    ),
+    kind(
         "reorder",
         "later frames overtake a frame",
         ("-fault reorder", "-fault reorder,help"),
         (REORDER_KEYS, FRAME_KEYS),
         reorder,
+    ),
+    kind(
+        "rx-overrun",
+        "a received frame finds no room and is lost",
+        ("-fault rx-overrun", "-fault rx-overrun,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::RxOverrun),
+    ),
+    kind(
+        "tx-hang",
+        "the transmitter stops until it is reset",
+        ("-fault tx-hang", "-fault tx-hang,help"),
+        (&[], CARD_KEYS),
+        |fields, id| card(fields, id, CardFault::TxHang),
     ),
 ];
 
@@ -97,6 +176,16 @@ const FRAME_KEYS: &[Key] = &[
     key("count", Kind::Uint64, "", "frames that are hit at most"),
     key("seed", Kind::Uint64, "1", "of the chance: the same seed hits the same frames"),
 ];
+const CARD_KEYS: &[Key] = &[
+    ID,
+    key("device", Kind::Str, "", "id of the -device (default: the only NIC)"),
+    key("skip", Kind::Uint64, "0", "events let alone at first"),
+    key("every", Kind::Uint64, "1", "then each how-many-th may be hit"),
+    key("rate", Kind::Str, "100%", "the chance of those, in percent"),
+    key("count", Kind::Uint64, "", "events that are hit at most"),
+    key("seed", Kind::Uint64, "1", "of the chance: the same seed hits the same events"),
+];
+const TIME_KEYS: &[Key] = &[key("time", Kind::Str, "100ms", "how long")];
 const CORRUPT_KEYS: &[Key] = &[key("offset", Kind::Uint32, "", "the byte of the frame (default: any)")];
 const DELAY_KEYS: &[Key] = &[
     key("time", Kind::Str, "", "how late, such as 20ms (required)"),
@@ -152,25 +241,35 @@ fn count(fields: &Fields<'_>) -> Result<u64, CliError> {
     Ok(fields.get("count", |text| values::number(text, 1, u64::MAX))?.unwrap_or(u64::MAX))
 }
 
-fn frames(fields: &Fields<'_>, id: String, fault: FrameFault) -> Result<FaultPlan, CliError> {
+fn schedule(fields: &Fields<'_>) -> Result<Schedule, CliError> {
     let number = |key, least| fields.get(key, |text| values::number(text, least, u64::MAX));
     let base = Schedule::default();
-    let schedule = Schedule {
+    Ok(Schedule {
         skip: number("skip", 0)?.unwrap_or(base.skip),
         every: number("every", 1)?.unwrap_or(base.every),
         rate: fields.get("rate", percent)?.unwrap_or(base.rate),
         count: count(fields)?,
         seed: number("seed", 0)?.unwrap_or(base.seed),
-    };
+    })
+}
+
+fn card(fields: &Fields<'_>, id: String, fault: CardFault) -> Result<FaultPlan, CliError> {
+    let device = fields.get("device", values::identifier)?;
+    let time = time(fields, "time")?.unwrap_or(Duration::from_millis(100));
+    Ok(FaultPlan::Card(CardFaultPlan { id, device, fault, time, schedule: schedule(fields)? }))
+}
+
+fn frames(fields: &Fields<'_>, id: String, fault: FrameFault) -> Result<FaultPlan, CliError> {
+    let schedule = schedule(fields)?;
     let options = FrameFaultOptions { fault, schedule, pattern: fields.get("match", pattern)? };
-    Ok(FaultPlan::Frames(FilterOptions {
+    Ok(FaultPlan::Cable(CableFault::Frames(FilterOptions {
         id,
         netdev: netdev(fields)?,
         queue: fields.get("queue", queue)?.unwrap_or(FilterQueue::All),
         on: true,
         place: FilterPlace::Tail,
         kind: FilterKind::Fault(options),
-    }))
+    })))
 }
 
 fn corrupt(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
@@ -202,7 +301,8 @@ fn link_flap(fields: &Fields<'_>, id: String) -> Result<FaultPlan, CliError> {
         let how = "the cable must be in for a while, too: write time=1s,period=10s";
         return Err(fields.error(Wrong::new("period= must be longer than time=, and neither zero", how)));
     }
-    Ok(FaultPlan::Link(LinkFlap { id, netdev: netdev(fields)?, down, period, count: count(fields)? }))
+    let flap = LinkFlap { id, netdev: netdev(fields)?, down, period, count: count(fields)? };
+    Ok(FaultPlan::Cable(CableFault::Link(flap)))
 }
 
 /// `0.5%` or `0.5`, in millionths.

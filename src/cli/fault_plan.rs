@@ -3,33 +3,67 @@
 use std::time::Duration;
 
 use super::filter_options::FilterOptions;
-use crate::fault::Schedule;
+use crate::fault::{CardFault, Schedule};
 
 /// One thing that is to go wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultPlan {
-    /// Of frames, on a netdev's cable.
-    Frames(FilterOptions),
-    /// `link-flap`.
-    Link(LinkFlap),
+    /// On a netdev's cable.
+    Cable(CableFault),
+    /// In a network card.
+    Card(CardFaultPlan),
 }
 
 impl FaultPlan {
     /// `id=`; given or made up.
     pub fn id(&self) -> &str {
         match self {
-            FaultPlan::Frames(filter) => &filter.id,
-            FaultPlan::Link(flap) => &flap.id,
+            FaultPlan::Cable(plan) => plan.id(),
+            FaultPlan::Card(plan) => &plan.id,
+        }
+    }
+}
+
+/// What goes wrong on a netdev's cable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CableFault {
+    /// To frames.
+    Frames(FilterOptions),
+    /// `link-flap`.
+    Link(LinkFlap),
+}
+
+impl CableFault {
+    /// `id=`; given or made up.
+    pub fn id(&self) -> &str {
+        match self {
+            CableFault::Frames(filter) => &filter.id,
+            CableFault::Link(flap) => &flap.id,
         }
     }
 
-    /// The netdev that it names.
+    /// `netdev=`.
     pub fn netdev(&self) -> &str {
         match self {
-            FaultPlan::Frames(filter) => &filter.netdev,
-            FaultPlan::Link(flap) => &flap.netdev,
+            CableFault::Frames(filter) => &filter.netdev,
+            CableFault::Link(flap) => &flap.netdev,
         }
     }
+}
+
+/// Something goes wrong in a network card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardFaultPlan {
+    /// `id=`.
+    pub id: String,
+    /// `device=`: `id=` of a NIC, or its name as the monitor shows it. None: the only one.
+    pub device: Option<String>,
+    /// What goes wrong.
+    pub fault: CardFault,
+    /// `time=`: how long, for faults that last.
+    pub time: Duration,
+    /// Which events are hit.
+    pub schedule: Schedule,
 }
 
 /// The cable of a netdev comes out and goes in again.

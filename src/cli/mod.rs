@@ -46,7 +46,9 @@ pub use config::{
 };
 pub use error::CliError;
 pub use expect::{Expectation, Pattern};
-pub use fault_plan::{FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap};
+pub use fault_plan::{
+    CableFault, CardFaultPlan, FaultPlan, FrameFault, FrameFaultOptions, FramePattern, LinkFlap,
+};
 pub use filter_options::{
     CaptureFormat, DumpOptions, FilterKind, FilterOptions, FilterPlace, FilterQueue, ReplayOptions,
     ReplaySpeed,

@@ -3,6 +3,10 @@
 //! Used by whatever misbehaves on request (`netdev::filter`, `nic`). Pure and repeatable: the choice depends on the
 //! schedule and the number of events alone.
 
+mod card;
+
+pub use card::CardFault;
+
 /// A million is always.
 pub const ALWAYS: u32 = 1_000_000;
 

@@ -11,16 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::device_break::DeviceBreaks;
 use super::exit_code::EndReason;
 use super::lifecycle::Lifecycle;
-use super::nics::Nic;
+use super::nics::{self, Nic};
 use super::report::Reporter;
 use crate::accel::{AccelError, Vcpu, Vm};
 use crate::bus::Width;
 use crate::chipset::PmBlock;
+use crate::cli::CardFaultPlan;
 use crate::cpu::CpuState;
 use crate::monitor::{
     Controls, CpuInfo, Event, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo,
 };
+use crate::netdev::FaultSnapshot;
 use crate::netport::{Delivery, Frame, FramePort};
+use crate::nic::e1000::fault::FaultState;
 use crate::pci::{BarKind, Bdf, PciBus, spec};
 use crate::time::MonotonicClock;
 
@@ -245,6 +248,27 @@ impl Controls for Control {
             }
         };
         self.nics().iter().filter(|nic| name.is_none_or(|name| nic.name == name)).map(info).collect()
+    }
+
+    fn add_card_fault(&self, plan: &CardFaultPlan) -> Result<(), String> {
+        nics::add_fault(self.nics(), plan)
+    }
+
+    fn remove_card_fault(&self, id: &str) -> bool {
+        self.nics().iter().any(|nic| nic.device.remove_fault(id))
+    }
+
+    fn card_faults(&self) -> Vec<FaultSnapshot> {
+        let of = |nic: &Nic| {
+            let place = format!("device {}", nic.name);
+            let snapshot = |state: FaultState| FaultSnapshot {
+                text: format!("type=fault,kind={},hit={},of={}", state.fault.name(), state.hit, state.of),
+                id: state.id,
+                place: place.clone(),
+            };
+            nic.device.fault_states().into_iter().map(snapshot).collect::<Vec<_>>()
+        };
+        self.nics().iter().flat_map(of).collect()
     }
 
     fn transmit(&self, nic: &str, frame: &[u8]) -> bool {

@@ -53,6 +53,9 @@ pub enum SetupError {
     /// More devices than slots.
     #[error("all PCI slots are taken: remove a -device")]
     NoSlot,
+    /// `-fault` in a card.
+    #[error("-fault: {0}")]
+    Fault(String),
     /// `-trace`.
     #[error(transparent)]
     Trace(#[from] crate::trace::TraceError),

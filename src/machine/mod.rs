@@ -39,7 +39,7 @@ use crate::accel::Vm;
 use crate::boot::acpi::{self, IntxRoute, TableConfig};
 use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
 use crate::chipset::{FwCfgFile, PowerSink};
-use crate::cli::{Config, Device, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
+use crate::cli::{Config, Device, FaultPlan, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
 use crate::event::{EventHandle, EventLoop};
 use crate::memory::GuestRam;
 use crate::monitor::{Cause, Event, Events, Session};
@@ -127,6 +127,7 @@ impl Machine {
         let watchers = Watchers::new(&observe, &config.kernel, &clock, breaks.clone(), &life, &notices)?;
         let nics = add_devices(&config.devices, &board, &around, &vm, &network, &watchers, &notices)?;
         nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
+        add_card_faults(&config.faults, &nics)?;
         board.pci.program_bars()?;
         let tables = table_config(&config, &board);
         let bus: Arc<Buses> = Arc::new(buses);
@@ -273,8 +274,19 @@ fn open_network(
     netdevs().filter(names_another).try_for_each(|netdev| network.add_netdev(netdev))?;
     config.chardevs.iter().try_for_each(|chardev| network.add_chardev(chardev))?;
     config.filters.iter().try_for_each(|filter| network.add_filter(filter))?;
-    config.faults.iter().try_for_each(|plan| network.add_fault(plan))?;
+    let on_cables = config.faults.iter().filter_map(|plan| match plan {
+        FaultPlan::Cable(plan) => Some(plan),
+        FaultPlan::Card(_) => None,
+    });
+    on_cables.into_iter().try_for_each(|plan| network.add_fault(plan))?;
     Ok(network)
+}
+
+fn add_card_faults(faults: &[FaultPlan], nics: &[Nic]) -> Result<(), SetupError> {
+    faults.iter().try_for_each(|plan| match plan {
+        FaultPlan::Card(plan) => nics::add_fault(nics, plan).map_err(SetupError::Fault),
+        FaultPlan::Cable(_) => Ok(()),
+    })
 }
 
 /// Puts the devices on the board, those with an address of their own first.

@@ -9,7 +9,7 @@ use super::error::SetupError;
 use super::gate::Gate;
 use super::observers::NicWatchers;
 use super::pc;
-use crate::cli::{E1000Options, NicModel, NicOverflow};
+use crate::cli::{CardFaultPlan, E1000Options, NicModel, NicOverflow};
 use crate::event::HostTimer;
 use crate::irq::MsiSink;
 use crate::memory::DmaHandle;
@@ -99,6 +99,24 @@ pub fn model(options: &E1000Options) -> Model {
         NicModel::I82545Em => Model::I82545Em,
         NicModel::I82544Gc => Model::I82544Gc,
     }
+}
+
+/// Lets something go wrong in the NIC that `plan` names, or in the only one.
+///
+/// # Errors
+/// One line, when there is no such NIC, or its faults have one of this id.
+pub fn add_fault(nics: &[Nic], plan: &CardFaultPlan) -> Result<(), String> {
+    let nic = match (&plan.device, nics) {
+        (None, [only]) => only,
+        (None, _) => return Err(format!("the machine has {} NICs: say which by device=", nics.len())),
+        (Some(name), _) => {
+            let named = nics.iter().find(|nic| nic.name == *name);
+            named.ok_or_else(|| format!("there is no NIC '{name}'; info network lists them"))?
+        }
+    };
+    let time_ns = u64::try_from(plan.time.as_nanos()).unwrap_or(u64::MAX);
+    let added = nic.device.add_fault(&plan.id, plan.fault, time_ns, plan.schedule);
+    added.then_some(()).ok_or_else(|| format!("the id '{}' is taken", plan.id))
 }
 
 /// The board that `options` describes; its EEPROM's file is opened, and made if there is none.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Controls, Event, Events, RunState, RxFilterInfo};
-use crate::cli;
+use crate::cli::{self, FaultPlan};
 use crate::netdev::network::Filter;
-use crate::netdev::{Backend, Network, NetworkError, User};
+use crate::netdev::{Backend, FaultSnapshot, Network, NetworkError, User};
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,13 +157,20 @@ impl Commands {
     /// `fault_add`; `text` is the value of a `-fault`. Answers the plan's id.
     ///
     /// # Errors
-    /// The command line's, and those of [`Network::add_fault`].
+    /// The command line's, those of [`Network::add_fault`], and what the machine says of its cards.
     pub fn fault_add(&self, text: &str) -> Answer<String> {
-        let taken = self.network.faults();
-        let number = (0..).find(|n| !taken.iter().any(|fault| fault.id == format!("fault{n}"))).unwrap_or(0);
+        let taken = self.faults();
+        let is_taken = |id: &str| taken.iter().any(|fault| fault.id == id);
+        let number = (0..).find(|n| !is_taken(&format!("fault{n}"))).unwrap_or(0);
         let plan =
             cli::parse_fault(text, number).map_err(|error| CommandError::Generic(error.to_string()))?;
-        self.network.add_fault(&plan)?;
+        if is_taken(plan.id()) {
+            return Err(NetworkError::Taken(plan.id().to_owned()).into());
+        }
+        match &plan {
+            FaultPlan::Card(plan) => self.machine.add_card_fault(plan).map_err(CommandError::Generic)?,
+            FaultPlan::Cable(plan) => self.network.add_fault(plan)?,
+        }
         Ok(plan.id().to_owned())
     }
 
@@ -172,7 +179,14 @@ impl Commands {
     /// # Errors
     /// When there is no such fault.
     pub fn fault_del(&self, id: &str) -> Answer<()> {
-        Ok(self.network.remove_fault(id)?)
+        if self.machine.remove_card_fault(id) { Ok(()) } else { Ok(self.network.remove_fault(id)?) }
+    }
+
+    /// The faults of cables and cards.
+    pub fn faults(&self) -> Vec<FaultSnapshot> {
+        let mut all = self.network.faults();
+        all.extend(self.machine.card_faults());
+        all
     }
 
     /// `qom-get` of a filter's `status`, the one property that can be asked for and changed.

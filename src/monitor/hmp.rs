@@ -42,7 +42,7 @@ static COMMANDS: &[Row] = &[
     row(&["cont", "c"], "", "go on after stop or -S", |c, _| done(c.cont())),
     row(
         &["fault_add"],
-        "kind,netdev=ID[,key=value...]",
+        "kind[,netdev=ID][,key=value...]",
         "let something go wrong, as -fault does",
         |c, rest| {
             let id = c.fault_add(required(rest, "fault_add drop,netdev=n0,rate=1%")?)?;
@@ -316,8 +316,8 @@ fn netdev(commands: &Commands) -> String {
 }
 
 fn faults(commands: &Commands) -> String {
-    let line = |fault: FaultSnapshot| format!("{}: netdev {}: {}\n", fault.id, fault.netdev, fault.text);
-    commands.network.faults().into_iter().map(line).collect()
+    let line = |fault: FaultSnapshot| format!("{}: {}: {}\n", fault.id, fault.place, fault.text);
+    commands.faults().into_iter().map(line).collect()
 }
 
 fn direction(stats: &DirectionStats) -> String {

@@ -29,7 +29,10 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 
+use crate::cli::CardFaultPlan;
 use crate::cpu::CpuState;
+use crate::netdev::FaultSnapshot;
+
 pub use commands::{CommandError, Commands};
 pub use events::{Cause, Event, Events};
 pub use hmp::Hmp;
@@ -187,6 +190,18 @@ pub trait Controls: Debug + Send + Sync {
 
     /// The address filters of one or all of them; none if there is no such NIC. Their next change is told.
     fn rx_filters(&self, name: Option<&str>) -> Vec<RxFilterInfo>;
+
+    /// Lets something go wrong in a card.
+    ///
+    /// # Errors
+    /// One line, when there is no such card.
+    fn add_card_fault(&self, plan: &CardFaultPlan) -> Result<(), String>;
+
+    /// Ends it; `false` if there is none of this id.
+    fn remove_card_fault(&self, id: &str) -> bool;
+
+    /// What goes wrong in cards by request.
+    fn card_faults(&self) -> Vec<FaultSnapshot>;
 
     /// Sends a frame out of a NIC, as if its driver had; `false` if there is no such NIC.
     fn transmit(&self, nic: &str, frame: &[u8]) -> bool;

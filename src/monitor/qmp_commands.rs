@@ -128,8 +128,8 @@ static COMMANDS: &[Row] = &[
     },
     row("fault-del", &[must("id", Kind::Str)], |c, a| done(c.fault_del(text(a, "id")))),
     row("query-faults", &[], |c, _| {
-        let fault = |f: FaultSnapshot| json!({"id": f.id, "netdev": f.netdev, "text": f.text});
-        Ok(c.network.faults().into_iter().map(fault).collect())
+        let fault = |f: FaultSnapshot| json!({"id": f.id, "place": f.place, "text": f.text});
+        Ok(c.faults().into_iter().map(fault).collect())
     }),
     row("qom-get", &[must("path", Kind::Str), must("property", Kind::Str)], |c, a| {
         let on = c.filter_status(text(a, "path"), text(a, "property"))?;

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Commands, Controls, CpuInfo, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo};
+use crate::cli::CardFaultPlan;
 use crate::cpu::CpuState;
 use crate::event::EventLoop;
-use crate::netdev::{Network, Notices, Surroundings};
+use crate::fault::CardFault;
+use crate::netdev::{FaultSnapshot, Network, Notices, Surroundings};
 
 /// What the machine was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Told {
     PowerButton,
     Quit,
     Frame(String, usize),
+    /// A fault in a card.
+    Fault(CardFault),
 }
 
 /// The machine.
@@ -112,6 +116,20 @@ impl Controls for Recorder {
             vlan_filter: true,
             vlans: vec![0, 5],
         }]
+    }
+
+    fn add_card_fault(&self, plan: &CardFaultPlan) -> Result<(), String> {
+        self.note(Told::Fault(plan.fault));
+        Ok(())
+    }
+
+    fn remove_card_fault(&self, id: &str) -> bool {
+        id == "card0"
+    }
+
+    fn card_faults(&self) -> Vec<FaultSnapshot> {
+        let (id, place) = ("card0".to_owned(), "device nic0".to_owned());
+        vec![FaultSnapshot { id, place, text: "type=fault,kind=tx-hang,hit=1,of=2".to_owned() }]
     }
 
     fn transmit(&self, nic: &str, frame: &[u8]) -> bool {

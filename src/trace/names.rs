@@ -53,5 +53,6 @@ pub fn name_of(event: &Event<'_>) -> &'static str {
         Event::Link { .. } => "e1000_link",
         Event::Phy { .. } => "e1000_phy",
         Event::Eeprom { .. } => "e1000_eeprom",
+        Event::Fault { .. } => "e1000_fault",
     }
 }

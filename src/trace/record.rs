@@ -194,6 +194,7 @@ fn fields(event: &Event<'_>) -> Vec<(&'static str, Field)> {
         Event::Eeprom { address, value, write } => {
             vec![("word", hex(address)), ("access", verb(write)), ("value", hex(value))]
         }
+        Event::Fault { fault } => vec![("kind", text(fault.name()))],
     }
 }
 

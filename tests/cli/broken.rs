@@ -50,6 +50,19 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-fault drop,netdev=n,match=@2", &["is no pattern"]),
     ("-fault drop,netdev=n,every=0", &["'0' is not a number from 1"]),
     ("-fault drop,netdev=n,copies=2", &["-fault drop has no 'copies'"]),
+    ("-fault tx-hang", &["the machine has 0 NICs; say which: device=ID"]),
+    (
+        "-netdev tap,id=n -device e1000,id=e,netdev=n -fault tx-hang,device=f",
+        &["there is no NIC 'f'; did you mean 'e'?"],
+    ),
+    (
+        "-netdev tap,id=n -device e1000,id=e,netdev=n -fault tx-hang,netdev=n",
+        &["-fault tx-hang has no 'netdev'"],
+    ),
+    (
+        "-netdev tap,id=n -device e1000,id=e,netdev=n -fault irq-lost,time=1s",
+        &["-fault irq-lost has no 'time'"],
+    ),
     ("-fault delay,netdev=n", &["time= is missing; add time=20ms"]),
     ("-fault link-flap,netdev=n,time=5s,period=5s", &["period= must be longer than time="]),
     ("-fault link-flap,netdev=n,rate=1%", &["-fault link-flap has no 'rate'"]),

@@ -9,6 +9,7 @@ mod coverage;
 mod damaged_frames;
 mod doctor;
 mod eeprom;
+mod faults;
 mod flow_control;
 mod interrupts;
 mod leds;

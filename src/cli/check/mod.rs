@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::config::{Chardev, Config, Device, E1000Options, IsaDebugExitOptions, MonitorConfig, PciAddress};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
+use super::fault_plan::{CardFaultPlan, FaultPlan};
 use super::net;
 use super::nic::UNASSIGNED_MAC;
 use super::suggest::did_you_mean;
@@ -76,7 +77,10 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
 fn faults(draft: &Draft) -> Result<(), CliError> {
     unique_ids(&draft.faults, "fault", |plan| Some(plan.id()))?;
     for given in &draft.faults {
-        netdev_exists(draft, given, given.value.netdev())?;
+        match &given.value {
+            FaultPlan::Card(plan) => card_exists(draft, given, plan)?,
+            FaultPlan::Cable(plan) => netdev_exists(draft, given, plan.netdev())?,
+        }
         let id = given.value.id();
         if let Some(filter) = draft.filters.iter().find(|filter| filter.value.id == id) {
             let problem = format!("the id {} is that of '{}'", quoted(id), filter.echo);
@@ -84,6 +88,27 @@ fn faults(draft: &Draft) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// A card that is named by its id, or the only one. Names that minivmm gives (`e1000.0`) are known to the machine only.
+fn card_exists(draft: &Draft, given: &Given<FaultPlan>, plan: &CardFaultPlan) -> Result<(), CliError> {
+    let nics = draft.devices.iter().filter_map(|device| match &device.value {
+        Device::E1000(options) => Some(options.id.as_deref()),
+        _ => None,
+    });
+    let nics: Vec<Option<&str>> = nics.collect();
+    match &plan.device {
+        None if nics.len() == 1 => Ok(()),
+        None => {
+            let problem = format!("the machine has {} NICs", nics.len());
+            Err(error(given, problem, "say which: device=ID, and -device e1000,id=ID"))
+        }
+        Some(wanted) if nics.iter().flatten().any(|id| id == wanted) => Ok(()),
+        Some(wanted) => {
+            let advice = did_you_mean(wanted, nics.into_iter().flatten(), "name the id= of a -device e1000");
+            Err(error(given, format!("there is no NIC {}", quoted(wanted)), advice))
+        }
+    }
 }
 
 fn netdev_exists<T>(draft: &Draft, given: &Given<T>, wanted: &str) -> Result<(), CliError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Network, NetworkError, Shared};
-use crate::cli::{FaultPlan, LinkFlap};
+use crate::cli::{CableFault, LinkFlap};
 use crate::event::HostTimer;
 use crate::time::{Clock, MonotonicClock};
 
@@ -32,8 +32,8 @@ struct State {
 pub struct FaultSnapshot {
     /// `id=`.
     pub id: String,
-    /// On whose cable.
-    pub netdev: String,
+    /// Where: `netdev ID`, `device NAME`.
+    pub place: String,
     /// What it is and how often it has struck.
     pub text: String,
 }
@@ -43,13 +43,13 @@ impl Network {
     ///
     /// # Errors
     /// [`NetworkError::NoNetdev`], [`NetworkError::Taken`], and those of making a filter.
-    pub fn add_fault(&self, plan: &FaultPlan) -> Result<(), NetworkError> {
+    pub fn add_fault(&self, plan: &CableFault) -> Result<(), NetworkError> {
         if self.flaps().iter().any(|flap| flap.plan.id == plan.id()) {
             return Err(NetworkError::Taken(plan.id().to_owned()));
         }
         match plan {
-            FaultPlan::Frames(filter) => self.add_filter(filter),
-            FaultPlan::Link(plan) => self.add_flap(plan),
+            CableFault::Frames(filter) => self.add_filter(filter),
+            CableFault::Link(plan) => self.add_flap(plan),
         }
     }
 
@@ -104,13 +104,13 @@ impl Network {
             let faults = end.side.filters.iter().filter(|filter| filter.is_fault());
             all.extend(faults.map(|fault| FaultSnapshot {
                 id: fault.id().to_owned(),
-                netdev: end.name.clone(),
+                place: format!("netdev {}", end.name),
                 text: fault.describe(),
             }));
         }
         all.extend(self.flaps().iter().map(|flap| FaultSnapshot {
             id: flap.plan.id.clone(),
-            netdev: flap.plan.netdev.clone(),
+            place: format!("netdev {}", flap.plan.netdev),
             text: flap.describe(),
         }));
         all

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cli::{FaultPlan, HubPortOptions, LinkFlap};
+use crate::cli::{CableFault, HubPortOptions, LinkFlap};
 use crate::event::EventLoop;
 use crate::netdev::{Notices, PortCounters};
 use crate::netport::{Delivery, DropReason, Frame, Offloads, PeerSlot};
@@ -342,7 +342,7 @@ fn a_link_flaps_as_often_as_it_is_to_and_ends_with_the_cable_in() {
     let (_, nic) = b.nic(None, Some("n0"));
     let plan = |id: &str, netdev: &str, count| {
         let (down, period) = (Duration::from_millis(5), Duration::from_millis(10));
-        FaultPlan::Link(LinkFlap { id: id.into(), netdev: netdev.into(), down, period, count })
+        CableFault::Link(LinkFlap { id: id.into(), netdev: netdev.into(), down, period, count })
     };
     let says = |result: Result<(), NetworkError>| result.unwrap_err().to_string();
     assert_eq!(says(b.network.add_fault(&plan("f", "x", 1))), "there is no netdev 'x'");

@@ -157,6 +157,7 @@ impl Report {
             Event::Eeprom { write, .. } => {
                 self.count(if write { "EEPROM word programmed" } else { "EEPROM word read" });
             }
+            Event::Fault { fault } => self.count(format!("fault {}", fault.name())),
             Event::WrittenBack { .. }
             | Event::HeadMoved { .. }
             | Event::Acknowledged { .. }

@@ -8,9 +8,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::fault::Faults;
 use super::moderation::{DelayTimer, NEVER, Throttle};
 use super::observe::{self, Event, Moment, Observer};
 use super::spec::cause;
+use crate::fault::CardFault;
 use crate::pci::{IntxLine, Msi};
 use crate::time::Clock;
 
@@ -27,10 +29,15 @@ pub enum Watch {
     RxBurst = 3,
     /// TIDV ends for transmitted ones.
     TxBurst = 4,
+    /// Descriptors that a fault made late are written back.
+    TxLate = 5,
+    /// A fault lets INTA# go.
+    Storm = 6,
 }
 
 impl Watch {
-    const ALL: [Self; 5] = [Self::Link, Self::Work, Self::Pause, Self::RxBurst, Self::TxBurst];
+    const ALL: [Self; 7] =
+        [Self::Link, Self::Work, Self::Pause, Self::RxBurst, Self::TxBurst, Self::TxLate, Self::Storm];
 }
 
 /// How a cause with a delay timer is to be raised.
@@ -55,6 +62,7 @@ pub struct Interrupts {
     msi: Option<Msi>,
     clock: Arc<dyn Clock>,
     observer: Option<Arc<dyn Observer>>,
+    faults: Arc<Faults>,
     /// The earliest deadline, readable without the lock.
     earliest: AtomicU64,
 }
@@ -70,6 +78,10 @@ struct State {
     watched: [u64; Watch::ALL.len()],
     /// What the clock was last asked for.
     armed: u64,
+    /// A fault asserts the interrupt without a cause, until ICR is read.
+    spurious: bool,
+    /// A fault keeps the interrupt asserted until then.
+    storm_until: u64,
 }
 
 impl Default for State {
@@ -83,6 +95,8 @@ impl Default for State {
             tx_delay: DelayTimer::default(),
             watched: [NEVER; Watch::ALL.len()],
             armed: NEVER,
+            spurious: false,
+            storm_until: 0,
         }
     }
 }
@@ -94,8 +108,9 @@ impl Interrupts {
         msi: Option<Msi>,
         clock: Arc<dyn Clock>,
         observer: Option<Arc<dyn Observer>>,
+        faults: Arc<Faults>,
     ) -> Self {
-        Self { state: Mutex::default(), line, msi, clock, observer, earliest: AtomicU64::new(NEVER) }
+        Self { state: Mutex::default(), line, msi, clock, observer, faults, earliest: AtomicU64::new(NEVER) }
     }
 
     /// Latches `causes`.
@@ -107,7 +122,15 @@ impl Interrupts {
 
     /// Reads ICR: all causes, masked ones too; clears them all.
     pub fn read_icr(&self) -> u32 {
-        self.change(|s| std::mem::take(&mut s.icr))
+        self.change(|s| {
+            s.spurious = false;
+            std::mem::take(&mut s.icr)
+        })
+    }
+
+    /// Drives the line anew: what rules it beside the causes has changed.
+    pub fn look_again(&self) {
+        self.change(|_| ());
     }
 
     /// What ICS reads: ICR, without clearing it.
@@ -200,7 +223,7 @@ impl Interrupts {
     /// parts that a reset does not touch.
     pub fn reset(&self) {
         self.change(|s| {
-            let State { icr, ims, asserted: _, throttle, rx_delay, tx_delay, watched: _, armed: _ } = s;
+            let State { icr, ims, asserted: _, throttle, rx_delay, tx_delay, .. } = s;
             (*icr, *ims) = (0, 0);
             *throttle = Throttle::default();
             *rx_delay = DelayTimer::default();
@@ -281,7 +304,10 @@ impl Interrupts {
 
     /// Drives the line; returns when an assertion that the throttle holds back is due.
     fn drive(&self, s: &mut State) -> u64 {
-        let wanted = s.icr & s.ims != 0;
+        let mut wanted = s.icr & s.ims != 0;
+        if self.faults.interrupts_planned() {
+            wanted = self.misdrive(s, wanted);
+        }
         if wanted && !s.asserted && !s.throttle.is_off() {
             let now = self.clock.now_ns();
             if now < s.throttle.not_before() {
@@ -294,6 +320,31 @@ impl Interrupts {
             self.signal(wanted);
         }
         NEVER
+    }
+
+    /// What faults make of it.
+    #[cold]
+    fn misdrive(&self, s: &mut State, wanted: bool) -> bool {
+        if self.faults.is_gone(false) {
+            return false;
+        }
+        let now = self.clock.now_ns();
+        let held = s.spurious || now < s.storm_until;
+        if wanted && !s.asserted {
+            if self.faults.strikes(CardFault::InterruptLost).is_some() {
+                return held;
+            }
+            if let Some(hit) = self.faults.strikes(CardFault::InterruptStorm) {
+                s.storm_until = now.saturating_add(hit.time_ns);
+                s.watched[Watch::Storm as usize] = s.storm_until;
+            }
+        }
+        if !wanted && s.asserted && !held && self.faults.strikes(CardFault::InterruptSpurious).is_some() {
+            s.spurious = true;
+            self.signal(false);
+            self.signal(true);
+        }
+        wanted || s.spurious || now < s.storm_until
     }
 
     /// INTA# follows the level, and the header keeps it in while MSI is enabled; MSI is one message for each rise.

@@ -26,6 +26,7 @@ mod bar_mmio;
 pub mod coverage;
 pub mod doctor;
 pub mod eeprom;
+pub mod fault;
 mod filter_state;
 mod flow_control;
 mod interrupt;
@@ -51,12 +52,14 @@ mod wake;
 mod write_back;
 
 use crate::bus::{Access, AccessError};
+use crate::fault::{CardFault, Schedule};
 use crate::memory::DmaHandle;
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, Pme, PowerState};
 use crate::time::Clock;
 use crate::token::{Entered, Token};
 use eeprom::{Eeprom, Image};
+use fault::{FaultState, Faults};
 use filter_state::FilterListener;
 use interrupt::{Interrupts, Watch};
 use observe::{Caused, Event, Moment, Observer};
@@ -218,6 +221,7 @@ pub struct E1000 {
     ioaddr: AtomicU32,
     port: PeerSlot,
     observer: Option<Arc<dyn Observer>>,
+    faults: Arc<Faults>,
 }
 
 impl E1000 {
@@ -225,13 +229,14 @@ impl E1000 {
     pub fn new(config: Config, dma: DmaHandle, line: IntxLine, clock: Arc<dyn Clock>) -> Arc<Self> {
         let Config { model, mac, link_delay_ns, strict, overflow, eeprom, eeprom_store, msi, observer } =
             config;
+        let faults = Faults::new(clock.clone(), observer.clone());
         let image = eeprom.unwrap_or_else(|| Image::fresh(model, mac));
-        let eeprom = Eeprom::new(image, model.eeprom_handshake());
-        let mut regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone());
+        let eeprom = Eeprom::new(image, model.eeprom_handshake(), faults.clone());
+        let mut regs = Regs::new(model, eeprom, link_delay_ns, strict, clock.clone(), faults.clone());
         regs.overflow = overflow;
         let pme = regs.pme.clone();
         let has_msi = msi.is_some();
-        let interrupts = Interrupts::new(line, msi, clock.clone(), observer.clone());
+        let interrupts = Interrupts::new(line, msi, clock.clone(), observer.clone(), faults.clone());
         interrupts.watch(Watch::Link, regs.phy.deadline());
         let nic = Self {
             model,
@@ -250,6 +255,7 @@ impl E1000 {
             ioaddr: AtomicU32::new(0),
             port: PeerSlot::default(),
             observer,
+            faults,
         };
         nic.tell_reset(true);
         Arc::new(nic)
@@ -264,6 +270,26 @@ impl E1000 {
     pub fn set_link(&self, plugged: bool) {
         let effects = self.regs().set_cable(plugged);
         self.perform(effects);
+    }
+
+    /// Lets something go wrong from now on; `time_ns` is how long, where that matters. `false` if another plan has the
+    /// name.
+    pub fn add_fault(&self, id: &str, fault: CardFault, time_ns: u64, schedule: Schedule) -> bool {
+        self.faults.add(id, fault, time_ns, schedule)
+    }
+
+    /// Ends what [`Self::add_fault`] began; `false` if there is none of this name. A card that was pulled out is back
+    /// in its slot as it was.
+    pub fn remove_fault(&self, id: &str) -> bool {
+        let found = self.faults.remove(id);
+        self.interrupts.look_again();
+        self.kick_transmitter();
+        found
+    }
+
+    /// What goes wrong by request, and how often it did.
+    pub fn fault_states(&self) -> Vec<FaultState> {
+        self.faults.states()
     }
 
     /// Whether STATUS.LU is set.
@@ -308,6 +334,10 @@ impl E1000 {
         &self.dma
     }
 
+    fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     fn port(&self) -> &PeerSlot {
         &self.port
     }
@@ -318,6 +348,20 @@ impl E1000 {
 
     fn ioaddr(&self) -> &AtomicU32 {
         &self.ioaddr
+    }
+
+    /// Whether a fault has taken the card away, now that BAR0 or BAR2 is accessed. A card that goes lets its line go.
+    #[inline]
+    fn is_gone(&self) -> bool {
+        if !self.faults.planned(CardFault::Removal) {
+            return false;
+        }
+        let was_gone = self.faults.is_gone(false);
+        let is_gone = self.faults.is_gone(true);
+        if is_gone && !was_gone {
+            self.interrupts.look_again();
+        }
+        is_gone
     }
 
     /// Whether anybody wants to be told.
@@ -481,6 +525,9 @@ impl E1000 {
                     }
                 }
                 Watch::TxBurst => self.flush_transmitted(),
+                Watch::TxLate => self.kick_transmitter(),
+                // The cause set has looked at its line already.
+                Watch::Storm => {}
                 Watch::Work => {
                     let waited = std::mem::take(&mut self.regs().rx_waiting);
                     self.run_receiver(waited);
@@ -581,6 +628,9 @@ impl Function for E1000 {
     fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
         self.look_at_deadlines();
         let _caused = self.caused_by(access);
+        if self.is_gone() {
+            return Ok(access.width.all_ones());
+        }
         match bar {
             BAR_MMIO => self.mmio_read(offset, access.width),
             bar if bar == self.io_bar() => Ok(self.io_read(offset, access.width)),
@@ -591,6 +641,9 @@ impl Function for E1000 {
     fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError> {
         self.look_at_deadlines();
         let _caused = self.caused_by(access);
+        if self.is_gone() {
+            return Ok(());
+        }
         match bar {
             BAR_MMIO => self.mmio_write(offset, value, access.width),
             bar if bar == self.io_bar() => {
@@ -644,6 +697,9 @@ impl Function for E1000 {
 impl FramePort for E1000 {
     fn deliver(&self, frame: &Frame<'_>) -> Delivery {
         self.look_at_deadlines();
+        if self.faults.is_gone(false) {
+            return Delivery::Dropped(DropReason::LinkDown);
+        }
         let (delivery, knocked) = self.rx.with(|rx| rx.deliver(self, frame));
         if knocked {
             self.finish_later();

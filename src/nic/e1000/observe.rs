@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::regs::table::Found;
 use crate::bus::{Access, Width};
+use crate::fault::CardFault;
 use crate::netport::DropReason;
 
 /// When and by whom.
@@ -183,6 +184,8 @@ pub enum Event<'a> {
     Phy { number: u32, register: u32, value: u16, write: bool, ok: bool },
     /// An EEPROM word was read or programmed.
     Eeprom { address: u32, value: u16, write: bool },
+    /// Something goes wrong on request.
+    Fault { fault: CardFault },
 }
 
 impl fmt::Debug for Event<'_> {

@@ -17,6 +17,7 @@ use super::spec::{DESC_LEN, FCS_LEN, MAX_STANDARD, cause, ctrl, rctl, reg, rsrpd
 use super::stats::{Cast, WireFrames};
 use super::write_back::threshold;
 use super::{E1000, Overflow};
+use crate::fault::CardFault;
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, DropReason, Frame, MAX_FRAME, checksum};
 use crate::token::Round;
@@ -111,7 +112,9 @@ impl RxEngine {
         if !self.fifo.is_empty() {
             self.drain_fifo(nic, &mut BUDGET.clone());
         }
-        let placed = if self.fifo.is_empty() {
+        let placed = if nic.faults().planned(CardFault::RxOverrun) {
+            self.arrive_at_a_fault(nic, frame, source)
+        } else if self.fifo.is_empty() {
             place(nic, &mut self.notes, frame, source, None)
         } else {
             nic.regs().admit(frame, source).map_or_else(|gone| gone, Placed::NoRoom)
@@ -124,6 +127,23 @@ impl RxEngine {
         };
         tell_arrival(nic, frame, placed, self.fifo.is_empty());
         placed
+    }
+
+    /// A frame that a filter takes may be lost here.
+    #[cold]
+    fn arrive_at_a_fault(&mut self, nic: &E1000, frame: &WireFrame<'_>, source: Path) -> Placed {
+        let admitted = nic.regs().admit(frame, source);
+        match admitted {
+            Err(gone) => gone,
+            Ok(_) if nic.faults().strikes(CardFault::RxOverrun).is_some() => {
+                lose(nic, frame);
+                Placed::Gone(DropReason::Overrun)
+            }
+            Ok(accepted) if self.fifo.is_empty() => {
+                place(nic, &mut self.notes, frame, source, Some(accepted))
+            }
+            Ok(accepted) => Placed::NoRoom(accepted),
+        }
     }
 
     fn queue(&mut self, nic: &E1000, frame: &WireFrame<'_>, accepted: Accepted) -> Placed {

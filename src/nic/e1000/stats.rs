@@ -132,12 +132,15 @@ mod tests {
     use super::*;
     use crate::nic::e1000::Model;
     use crate::nic::e1000::eeprom::{Eeprom, Image};
+    use crate::nic::e1000::fault::Faults;
     use crate::time::ManualClock;
 
     #[test]
     fn counters_stick_at_their_maximum() {
-        let eeprom = Eeprom::new(Image::fresh(Model::I82540Em, [2; 6]), true);
-        let mut regs = Regs::new(Model::I82540Em, eeprom, 0, false, Arc::new(ManualClock::default()));
+        let clock = Arc::new(ManualClock::default());
+        let faults = Faults::new(clock.clone(), None);
+        let eeprom = Eeprom::new(Image::fresh(Model::I82540Em, [2; 6]), true, faults.clone());
+        let mut regs = Regs::new(Model::I82540Em, eeprom, 0, false, clock, faults);
         regs.count(reg::TPT, u64::from(u32::MAX));
         regs.count(reg::TPT, 1);
         assert_eq!(regs.get(reg::TPT), u32::MAX);

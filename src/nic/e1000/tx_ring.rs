@@ -15,6 +15,7 @@ use super::tx_context::Contexts;
 use super::tx_frame::{Data, Descriptor, Packet, Report, decode, insert_tag};
 use super::tx_offload::{Job, finish_checksums, pass_checksums, pass_segmentation};
 use super::write_back::{TxBurst, threshold};
+use crate::fault::CardFault;
 use crate::memory::DmaError;
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, Frame, FrameMeta, Offloads};
@@ -44,6 +45,11 @@ pub struct TxEngine {
     may_wait: bool,
     /// What TXDCTL.WTHRESH keeps from being written.
     burst: TxBurst,
+    /// What a fault keeps from being written until `late_until`.
+    late: Vec<(u64, u8)>,
+    late_until: u64,
+    /// A fault has stopped the transmitter until it is reset.
+    hung: bool,
     outgoing: Option<Outgoing>,
     /// Wire frames that have left of the packet in hand.
     sent: Vec<WireFrames>,
@@ -109,6 +115,12 @@ impl TxEngine {
             if view.flush {
                 self.flush_burst(nic, &view);
             }
+            if !self.late.is_empty() {
+                self.write_late(nic, &view);
+            }
+            if self.hangs(nic, &view) {
+                return Round::Settled;
+            }
             if let Some(until) = view.paused_until {
                 nic.interrupts().watch(Watch::Pause, Some(until));
             }
@@ -156,6 +168,8 @@ impl TxEngine {
             self.forget_packet();
             self.outgoing = None;
             self.burst = TxBurst::default();
+            self.late.clear();
+            self.hung = false;
         }
         (self.epoch, self.resets) = (view.epoch, view.resets);
     }
@@ -227,8 +241,19 @@ impl TxEngine {
         }
     }
 
+    /// Whether a fault has stopped the transmitter, which has something to do.
+    fn hangs(&mut self, nic: &E1000, view: &View) -> bool {
+        let planned = nic.faults().planned(CardFault::TxHang);
+        self.hung = planned
+            && (self.hung || self.next != view.tail && nic.faults().strikes(CardFault::TxHang).is_some());
+        self.hung
+    }
+
     /// Sends the packet that has just been completed.
     fn send(&mut self, nic: &E1000, view: &View) -> Pushed {
+        if nic.faults().strikes(CardFault::DmaError).is_some() {
+            return self.give_up(nic, Disposition::Unreadable);
+        }
         let job = Job::of(self.packet.offload(), &self.contexts);
         let (Some(job), Some(last)) = (job, self.last) else {
             return self.give_up(nic, Disposition::BadRequest);
@@ -503,6 +528,9 @@ impl TxEngine {
         if view.burst > 1 || !self.burst.is_empty() {
             self.gather(nic, view);
         }
+        if !self.write_backs.is_empty() {
+            self.make_late(nic);
+        }
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
         for &(at, status) in &self.write_backs {
             nic.tell_tx_write_back(view.base, at, status);
@@ -544,6 +572,30 @@ impl TxEngine {
         } else if !waits {
             nic.interrupts().watch(Watch::TxBurst, None);
         }
+    }
+
+    /// A fault takes the status bytes that are to be written, and all that come while it has any.
+    fn make_late(&mut self, nic: &E1000) {
+        if !self.late.is_empty() {
+            self.late.append(&mut self.write_backs);
+        } else if let Some(hit) = nic.faults().strikes(CardFault::LateDone) {
+            self.late.append(&mut self.write_backs);
+            self.late_until = nic.clock.now_ns().saturating_add(hit.time_ns);
+            nic.interrupts().watch(Watch::TxLate, Some(self.late_until));
+        }
+    }
+
+    /// Writes what a fault has made late, when it is time.
+    fn write_late(&mut self, nic: &E1000, view: &View) {
+        if nic.clock.now_ns() < self.late_until && nic.faults().planned(CardFault::LateDone) {
+            return;
+        }
+        for (at, status) in std::mem::take(&mut self.late) {
+            nic.tell_tx_write_back(view.base, at, status);
+            // The ring may have lost its memory meanwhile; then there is nobody to tell.
+            let _ = nic.dma().write(at, &[status]);
+        }
+        nic.interrupts().transmitted(Delay::NONE, 0);
     }
 
     /// Writes what has gathered, for TIDV.

@@ -16,6 +16,8 @@ pub const LARGE: usize = 256;
 const CHECKED: usize = 64;
 /// Sum of the checked words, modulo 65536.
 const CHECKSUM: u16 = 0xbaba;
+/// The word that makes it so.
+pub(super) const CHECKSUM_WORD: usize = CHECKED - 1;
 
 /// Initialization Control 1 (5.6.8).
 const INIT_CONTROL_1: usize = 0x0a;
@@ -113,7 +115,8 @@ impl Image {
         for (word, pair) in self.0.iter_mut().zip(mac.as_chunks::<2>().0) {
             *word = u16::from_le_bytes(*pair);
         }
-        self.0[CHECKED - 1] = self.0[..CHECKED - 1].iter().fold(CHECKSUM, |left, w| left.wrapping_sub(*w));
+        self.0[CHECKSUM_WORD] =
+            self.0[..CHECKSUM_WORD].iter().fold(CHECKSUM, |left, w| left.wrapping_sub(*w));
     }
 
     /// Whether drivers will accept it.

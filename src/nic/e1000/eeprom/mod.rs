@@ -3,7 +3,11 @@
 //! Called by the register file for EECD and EERD. Holds the [`Image`] and the Microwire state machine; what the words mean
 //! is the image's business.
 
+use std::sync::Arc;
+
+use super::fault::Faults;
 use super::spec::eeprom::*;
+use crate::fault::CardFault;
 
 mod image;
 
@@ -25,6 +29,9 @@ pub struct Eeprom {
     data_out: bool,
     /// The last word that was read or programmed, for observers: address, value, whether it was programmed.
     noted: Option<(u32, u16, bool)>,
+    /// The word that is leaving.
+    latched: u16,
+    faults: Arc<Faults>,
 }
 
 /// Where the serial protocol stands.
@@ -58,7 +65,7 @@ struct Program {
 
 impl Eeprom {
     /// A programmed EEPROM after power-up: writing disabled, output high.
-    pub fn new(image: Image, handshake: bool) -> Self {
+    pub fn new(image: Image, handshake: bool, faults: Arc<Faults>) -> Self {
         Self {
             address_bits: image.words().len().ilog2(),
             image,
@@ -69,6 +76,8 @@ impl Eeprom {
             wire: Wire::Idle,
             data_out: true,
             noted: None,
+            latched: 0,
+            faults,
         }
     }
 
@@ -123,7 +132,11 @@ impl Eeprom {
         if value & EERD_START == 0 {
             return address;
         }
-        let word = self.image.words().get((address >> 8) as usize).copied().unwrap_or(0xffff);
+        let word = if (address >> 8) < self.image.words().len() as u32 {
+            self.read_word((address >> 8) as usize)
+        } else {
+            0xffff
+        };
         self.noted = Some((address >> 8, word, false));
         u32::from(word) << 16 | address | EERD_DONE
     }
@@ -167,14 +180,31 @@ impl Eeprom {
     }
 
     fn read_bit(&mut self, address: usize, bit: u32) -> Wire {
-        self.data_out = self.image.word(address) >> (15 - bit) & 1 != 0;
+        if bit == 0 {
+            self.latched = self.read_word(address);
+        }
+        self.data_out = self.latched >> (15 - bit) & 1 != 0;
         match bit + 1 {
             16 => {
-                self.noted = Some((address as u32, self.image.word(address), false));
+                self.noted = Some((address as u32, self.latched, false));
                 Wire::Reading { address: address + 1, bit: 0 }
             }
             bit => Wire::Reading { address, bit },
         }
+    }
+
+    /// A word as the chip gives it.
+    fn read_word(&self, address: usize) -> u16 {
+        let mut word = self.image.word(address);
+        if address % self.image.words().len() == image::CHECKSUM_WORD
+            && self.faults.strikes(CardFault::EepromChecksum).is_some()
+        {
+            word = word.wrapping_add(1);
+        }
+        if let Some(hit) = self.faults.strikes(CardFault::EepromBit) {
+            word ^= 1 << (hit.chance % 16);
+        }
+        word
     }
 
     fn deselect(&mut self) {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 pub mod table;
 
 use super::eeprom::{self, Eeprom};
+use super::fault::Faults;
 use super::phy::Phy;
 use super::spec::{ctrl, ctrl_ext, mdic, rah, rctl, reg, tctl};
 use super::stats::Counters;
 use super::{Model, Overflow};
+use crate::fault::CardFault;
 use crate::pci::Pme;
 use crate::time::Clock;
 use table::{Class, DWORDS, Effect, Found, OnReset, TABLE};
@@ -86,6 +88,7 @@ pub struct Regs {
     pub(super) pme: Pme,
     pub(super) counters: Counters,
     clock: Arc<dyn Clock>,
+    pub(super) faults: Arc<Faults>,
 }
 
 impl Regs {
@@ -96,6 +99,7 @@ impl Regs {
         link_delay_ns: u64,
         strict: bool,
         clock: Arc<dyn Clock>,
+        faults: Arc<Faults>,
     ) -> Self {
         let phy = Phy::new(model.phy_id2(), link_delay_ns, clock.now_ns());
         let mut regs = Self {
@@ -119,6 +123,7 @@ impl Regs {
             pme: Pme::default(),
             counters: Counters::default(),
             clock,
+            faults,
         };
         regs.load_reset_values(true);
         regs.update_link(&mut Effects::default());
@@ -351,8 +356,11 @@ impl Regs {
             self.phy.write(number, value as u16, now);
             self.update_link(effects);
         }
+        if self.faults.strikes(CardFault::MdicTimeout).is_some() {
+            answer &= !mdic::READY;
+        }
         self.set(reg::MDIC, answer);
-        if value & mdic::INT_EN != 0 {
+        if value & mdic::INT_EN != 0 && answer & mdic::READY != 0 {
             effects.raise |= super::spec::cause::MDAC;
         }
     }
