@@ -46,14 +46,14 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-fault drop,netdev=n,rate=110%", &["'110%' is not a rate; write 0% to 100%, as in 0.5%"]),
     ("-fault drop,netdev=n,rate=NaN", &["'NaN' is not a rate"]),
     ("-fault drop,netdev=n,match=080", &["'080' is no pattern; write hexadecimal bytes"]),
-    ("-fault drop,netdev=n,match=+1@2", &["'+1' is no pattern"]),
+    ("-fault drop,netdev=n,match=+1@2", &["'+1@2' is no pattern"]),
     ("-fault drop,netdev=n,match=@2", &["is no pattern"]),
     ("-fault drop,netdev=n,every=0", &["'0' is not a number from 1"]),
     ("-fault drop,netdev=n,copies=2", &["-fault drop has no 'copies'"]),
-    ("-fault tx-hang", &["the machine has 0 NICs; say which: device=ID"]),
+    ("-nic none -fault tx-hang", &["the machine has 0 NICs; say which: device=ID"]),
     (
         "-netdev tap,id=n -device e1000,id=e,netdev=n -fault tx-hang,device=f",
-        &["there is no NIC 'f'; did you mean 'e'?"],
+        &["there is no NIC 'f'; name the id= of a -device e1000"],
     ),
     (
         "-netdev tap,id=n -device e1000,id=e,netdev=n -fault tx-hang,netdev=n",
