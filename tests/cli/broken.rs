@@ -66,7 +66,10 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("-fault delay,netdev=n", &["time= is missing; add time=20ms"]),
     ("-fault link-flap,netdev=n,time=5s,period=5s", &["period= must be longer than time="]),
     ("-fault link-flap,netdev=n,rate=1%", &["-fault link-flap has no 'rate'"]),
-    ("-netdev tap,id=n -fault drop,id=a,netdev=n -fault drop,id=a,netdev=n", &["the id 'a'"]),
+    (
+        "-netdev tap,id=n -fault drop,id=a,netdev=n -fault drop,id=a,netdev=n",
+        &["the fault id 'a' is taken by"],
+    ),
     (
         "-netdev tap,id=n -object filter-dump,id=a,netdev=n,file=x -fault drop,id=a,netdev=n",
         &["the id 'a' is that of '-object filter-dump,id=a,netdev=n,file=x'; choose another id="],
