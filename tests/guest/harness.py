@@ -42,6 +42,11 @@ def boot(args, device="e1000", tap="tap,id=n0", options=(), limit=300):
 
     net = ["-netdev", tap, "-device", f"{device},netdev=n0"]
     vm = Vm([*accel_options(args), "-timeout", "3000", *options], net)
+    return ready(vm, limit)
+
+
+def ready(vm, limit):
+    """The guest, once its agent answers; one that does not within `limit` seconds is ended."""
     try:
         vm.agent(limit)
     except Failed:
@@ -63,12 +68,7 @@ def boot_debian(args, nic="e1000", tap="tap,id=n0", options=(), limit=300):
     options = [*accel_options(args), "-m", "512", "-timeout", "3000", "-initrd", os.path.join(folder, "initramfs.cpio"),
                "-append", "console=ttyS0 loglevel=4 cryptomgr.notests hugepages=40", *options]
     vm = Vm(options, ["-netdev", tap, "-device", f"{nic},netdev=n0"], kernel=os.path.join(folder, "vmlinuz"))
-    try:
-        vm.agent(limit)
-    except Failed:
-        vm.kill()
-        raise
-    return vm
+    return ready(vm, limit)
 
 
 def self_test(vm):
