@@ -94,6 +94,19 @@ fn descriptors_behind_a_late_one_wait_with_it_and_a_reset_forgets_them() {
 }
 
 #[test]
+fn a_driver_that_does_not_wait_for_late_descriptors_gets_no_endless_memory() {
+    let mut bench = with(CardFault::LateDone, ONCE);
+    let frame = frame_to(MAC, 60);
+    for _ in 0..1 << 16 {
+        let slot = bench.send(&frame);
+        assert_eq!(bench.tx_status(slot) & txd::DD, 0);
+        bench.peer.take_all();
+    }
+    let slot = bench.send(&frame);
+    assert_eq!(bench.tx_status(slot) & txd::DD, txd::DD, "one more than the longest ring has");
+}
+
+#[test]
 fn a_hung_transmitter_stands_until_it_is_reset() {
     let mut bench = with(CardFault::TxHang, ONCE);
     for _ in 0..3 {

@@ -87,13 +87,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn strikes(&self, bytes: &[u8], way: Way) -> bool {
+    fn strikes(&self, frame: &Frame<'_>, way: Way) -> bool {
         if std::mem::take(&mut self.state().refused[way as usize]) {
             return false;
         }
         let matches = self.options.pattern.as_ref().is_none_or(|pattern| {
-            let end = pattern.offset.saturating_add(pattern.bytes.len());
-            bytes.get(pattern.offset..end) == Some(pattern.bytes.as_slice())
+            let at = pattern.offset..pattern.offset.saturating_add(pattern.bytes.len());
+            match frame.head.get(at.clone()) {
+                Some(bytes) => bytes == pattern.bytes,
+                None => OwnedFrame::copy(frame).bytes.get(at) == Some(pattern.bytes.as_slice()),
+            }
         });
         matches && self.state().chooser.strikes()
     }
@@ -207,10 +210,10 @@ impl Behaviour for Fault {
             // It was on its way when the plan came into the cable.
             return onward.send(frame);
         }
-        let mut copy = OwnedFrame::copy(frame);
-        if !self.0.strikes(&copy.bytes, way) {
+        if !self.0.strikes(frame, way) {
             return self.0.pass(frame, way, onward);
         }
+        let mut copy = OwnedFrame::copy(frame);
         let now = self.0.timer.now_ns();
         match self.0.options.fault {
             FrameFault::Drop => {}

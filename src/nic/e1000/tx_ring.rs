@@ -24,6 +24,9 @@ use crate::token::Round;
 /// Descriptors and cut segments that one entry handles at least before it puts off the rest; a lap of the ring
 /// if that is longer.
 const BUDGET: u32 = 256;
+/// Status bytes that a fault keeps at most: as many as the longest ring has descriptors. A driver that goes on without
+/// waiting for them gets the others at once.
+const MOST_LATE: usize = 1 << 16;
 /// Packets up to this many bytes are copied whole: cheaper than lending pieces.
 const COPY_WHOLE: usize = 512;
 /// Private bytes of a longer packet, at least.
@@ -574,8 +577,11 @@ impl TxEngine {
         }
     }
 
-    /// A fault takes the status bytes that are to be written, and all that come while it has any.
+    /// A fault takes the status bytes that are to be written, and all that come while it has any, up to [`MOST_LATE`].
     fn make_late(&mut self, nic: &E1000) {
+        if self.late.len() >= MOST_LATE {
+            return;
+        }
         if !self.late.is_empty() {
             self.late.append(&mut self.write_backs);
         } else if let Some(hit) = nic.faults().strikes(CardFault::LateDone) {
