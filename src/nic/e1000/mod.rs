@@ -18,23 +18,26 @@
 //! [`regs::Effects`], which [`E1000::perform`] carries out after unlocking.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod bar_io;
 mod bar_mmio;
+mod board;
 pub mod coverage;
 pub mod doctor;
 pub mod eeprom;
 pub mod fault;
 mod filter_state;
 mod flow_control;
+mod function;
 mod interrupt;
 pub mod led;
 mod link;
 mod moderation;
 pub mod observe;
 mod phy;
+mod port;
 pub mod regs;
 mod rx_fifo;
 mod rx_filter;
@@ -51,11 +54,11 @@ mod tx_ring;
 mod wake;
 mod write_back;
 
-use crate::bus::{Access, AccessError};
+use crate::bus::Access;
 use crate::fault::{CardFault, Schedule};
 use crate::memory::DmaHandle;
-use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
-use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, IntxLine, Msi, Pme, PowerState};
+use crate::netport::PeerSlot;
+use crate::pci::{IntxLine, Pme};
 use crate::time::Clock;
 use crate::token::{Entered, Token};
 use eeprom::{Eeprom, Image};
@@ -63,143 +66,16 @@ use fault::{FaultState, Faults};
 use filter_state::FilterListener;
 use interrupt::{Interrupts, Watch};
 use observe::{Caused, Event, Moment, Observer};
+use port::LoopedBack;
 use regs::{Effects, Regs};
 use rx_ring::RxEngine;
 use spec::cause;
 use tx_ring::TxEngine;
 
+pub use board::{Config, Model, Overflow};
 pub use filter_state::FilterState;
+pub use function::{BAR_IO, BAR_IO_64, BAR_MMIO};
 pub use stats::Counters;
-
-/// Number of the memory BAR.
-pub const BAR_MMIO: u8 = 0;
-/// Number of the I/O BAR behind a 32-bit BAR0 (BAR1 is the flash, which boards without a boot ROM lack).
-pub const BAR_IO: u8 = 2;
-/// Number of the I/O BAR behind a 64-bit BAR0 (BAR2 is the flash).
-pub const BAR_IO_64: u8 = 4;
-/// EtherType of PAUSE frames.
-const MAC_CONTROL: [u8; 2] = [0x88, 0x08];
-/// Where the power management capability lies, first of the list (manual, section 4.1).
-const PM_AT: u8 = 0xdc;
-/// PM 1.1, initialization needed, PME from D0, D3hot and D3cold.
-const PM_CAPABILITIES: u16 = 0xc822;
-/// Where the PCI-X capability lies.
-const PCI_X_AT: u8 = 0xe4;
-/// Where the MSI capability lies.
-const MSI_AT: u8 = 0xf0;
-/// Looped-back frames that wait for the receiver at most.
-const LOOPBACK_FRAMES: usize = 64;
-
-/// Which member of the family.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Model {
-    /// 8086:100e.
-    #[default]
-    I82540Em,
-    /// 8086:100f.
-    I82545Em,
-    /// 8086:100c.
-    I82544Gc,
-}
-
-impl Model {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::I82540Em, Self::I82545Em, Self::I82544Gc];
-
-    /// What users call it (QEMU's names).
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::I82540Em => "e1000",
-            Self::I82545Em => "e1000-82545em",
-            Self::I82544Gc => "e1000-82544gc",
-        }
-    }
-
-    /// PCI device id.
-    pub fn device_id(self) -> u16 {
-        match self {
-            Self::I82540Em => 0x100e,
-            Self::I82545Em => 0x100f,
-            Self::I82544Gc => 0x100c,
-        }
-    }
-
-    /// The PHY's second id register, with the revision in its low four bits.
-    fn phy_id2(self) -> u16 {
-        match self {
-            Self::I82544Gc => 0x0c30,
-            Self::I82540Em | Self::I82545Em => 0x0c20,
-        }
-    }
-
-    /// Whether software asks for the EEPROM with EECD.REQ.
-    fn eeprom_handshake(self) -> bool {
-        self != Self::I82544Gc
-    }
-
-    /// Whether BAR0 is a 64-bit one.
-    fn wide_bar(self) -> bool {
-        self == Self::I82545Em
-    }
-}
-
-/// What becomes of a frame from the wire when the driver has given no descriptor for it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The peer keeps it and waits: nothing is lost, as with an endlessly patient wire.
-    #[default]
-    Wait,
-    /// It waits in the receive FIFO of PBA.RXA KiB, and is lost and counted when that is full.
-    Drop,
-}
-
-/// What a board with this part is like.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Which part.
-    pub model: Model,
-    /// Station address in the EEPROM: unicast, not zero. Ignored if `eeprom` is given.
-    pub mac: [u8; 6],
-    /// Nanoseconds from the start of autonegotiation to link up; zero: inside the register write.
-    pub link_delay_ns: u64,
-    /// No allowances for drivers that work on emulators only.
-    pub strict: bool,
-    /// What happens without receive descriptors.
-    pub overflow: Overflow,
-    /// The EEPROM's contents, if not those of a fresh board.
-    pub eeprom: Option<eeprom::Image>,
-    /// Who is told when the guest has programmed the EEPROM.
-    pub eeprom_store: Option<Arc<dyn eeprom::Store>>,
-    /// The function's MSI output; without one it has no MSI capability.
-    pub msi: Option<Msi>,
-    /// Who is told what happens in the device.
-    pub observer: Option<Arc<dyn Observer>>,
-}
-
-impl Config {
-    /// A fresh 82540EM board with this station address; link up at once.
-    pub fn new(mac: [u8; 6]) -> Self {
-        Self {
-            model: Model::default(),
-            mac,
-            link_delay_ns: 0,
-            strict: false,
-            overflow: Overflow::default(),
-            eeprom: None,
-            eeprom_store: None,
-            msi: None,
-            observer: None,
-        }
-    }
-}
-
-/// A transmitted frame on its way back to the receiver.
-#[derive(Debug)]
-struct LoopedBack {
-    bytes: Vec<u8>,
-    /// What the driver put there for an FCS, if that is not the frame's.
-    fcs: Option<[u8; 4]>,
-}
 
 /// The device.
 #[derive(Debug)]
@@ -542,193 +418,5 @@ impl E1000 {
         if self.interrupts.something_due() {
             self.look_at_time(false);
         }
-    }
-
-    /// A PAUSE frame is owed, but not to be sent by whoever found that out.
-    fn pause_later(&self) {
-        self.interrupts.watch(Watch::Pause, Some(self.clock.now_ns()));
-    }
-
-    /// Sends the PAUSE frame that is owed. A peer that is full gets it when it is ready, unless another has become due.
-    fn send_owed_pause(&self) {
-        let Some((quanta, frame)) = self.regs().take_pause_owed() else { return };
-        match self.port.send(&Frame::whole(&frame)) {
-            Delivery::Taken => self.regs().pause_frame_sent(quanta),
-            Delivery::Full => {
-                self.regs().pause_owed.get_or_insert(quanta);
-            }
-            Delivery::Dropped(_) => {}
-        }
-    }
-
-    /// Takes a transmitted frame into the loopback queue; `false` when that is full.
-    fn loop_back(&self, frame: &Frame<'_>, fcs: Option<[u8; 4]>) -> bool {
-        let mut queue = self.lock_loopback();
-        if queue.len() >= LOOPBACK_FRAMES {
-            return false;
-        }
-        let mut bytes = Vec::with_capacity(frame.len());
-        frame.copy_to(&mut bytes);
-        queue.push_back(LoopedBack { bytes, fcs });
-        true
-    }
-
-    fn next_looped_back(&self) -> Option<LoopedBack> {
-        self.lock_loopback().pop_front()
-    }
-
-    fn drain_loopback(&self) {
-        if !self.lock_loopback().is_empty()
-            && self.rx.enter_rounds(|rx| rx.run(self), || ()) == Entered::Again
-        {
-            self.finish_later();
-        }
-    }
-
-    fn lock_loopback(&self) -> MutexGuard<'_, VecDeque<LoopedBack>> {
-        self.loopback.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The PCI-X capability of a part that sits in a conventional slot: relaxed ordering, 2048-byte reads designed for.
-fn pci_x() -> Capability {
-    Capability {
-        id: 0x07,
-        offset: PCI_X_AT,
-        body: vec![0x02, 0x00, 0x00, 0x00, 0x40, 0x00],
-        writable: vec![0x7f, 0x00],
-        clear: Vec::new(),
-    }
-}
-
-impl Function for E1000 {
-    fn identity(&self) -> Identity {
-        let (subsystem, subsystem_vendor) = self.regs().eeprom.image().subsystem();
-        Identity {
-            vendor: 0x8086,
-            device: self.model.device_id(),
-            revision: 0x02,
-            class: 0x02_0000,
-            subsystem_vendor,
-            subsystem,
-            interrupt_pin: 1,
-            min_gnt: 0xff,
-            max_lat: 0,
-        }
-    }
-
-    fn bars(&self) -> Vec<BarSpec> {
-        let memory = if self.model.wide_bar() { BarKind::Mem64 } else { BarKind::Mem32 };
-        vec![
-            BarSpec { index: BAR_MMIO, kind: memory, size: u64::from(regs::table::BAR0_LEN) },
-            BarSpec { index: self.io_bar(), kind: BarKind::Io, size: bar_io::BAR_IO_LEN },
-        ]
-    }
-
-    fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
-        self.look_at_deadlines();
-        let _caused = self.caused_by(access);
-        if self.is_gone() {
-            return Ok(access.width.all_ones());
-        }
-        match bar {
-            BAR_MMIO => self.mmio_read(offset, access.width),
-            bar if bar == self.io_bar() => Ok(self.io_read(offset, access.width)),
-            _ => Err(AccessError::NoRegister),
-        }
-    }
-
-    fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError> {
-        self.look_at_deadlines();
-        let _caused = self.caused_by(access);
-        if self.is_gone() {
-            return Ok(());
-        }
-        match bar {
-            BAR_MMIO => self.mmio_write(offset, value, access.width),
-            bar if bar == self.io_bar() => {
-                self.io_write(offset, value, access.width);
-                Ok(())
-            }
-            _ => Err(AccessError::NoRegister),
-        }
-    }
-
-    fn has_intx_disable(&self) -> bool {
-        // PCI 2.2: the bit came later. Drivers in user space refuse a device without it.
-        !self.strict
-    }
-
-    fn bus_master_changed(&self, on: bool) {
-        if on {
-            self.wake_receiver();
-            self.kick_transmitter();
-        }
-    }
-
-    fn capabilities(&self) -> Vec<Capability> {
-        let mut list = vec![Capability::power_management(PM_AT, PM_CAPABILITIES), pci_x()];
-        if self.has_msi {
-            list.push(Capability::msi(MSI_AT));
-        }
-        list
-    }
-
-    fn power_state_changed(&self, state: PowerState) {
-        // Leaving D3hot is a device reset; in D3hot the header has shut every door, and frames only wake.
-        let effects = match state {
-            PowerState::D0 => self.regs().wake_up(),
-            PowerState::D3hot => self.regs().fall_asleep(),
-        };
-        self.perform(effects);
-    }
-
-    fn pme(&self) -> Option<&Pme> {
-        Some(&self.pme)
-    }
-
-    fn bus_reset(&self) {
-        self.ioaddr.store(0, Ordering::SeqCst);
-        let effects = self.regs().power_on_reset();
-        self.perform(effects);
-    }
-}
-
-impl FramePort for E1000 {
-    fn deliver(&self, frame: &Frame<'_>) -> Delivery {
-        self.look_at_deadlines();
-        if self.faults.is_gone(false) {
-            return Delivery::Dropped(DropReason::LinkDown);
-        }
-        let (delivery, knocked) = self.rx.with(|rx| rx.deliver(self, frame));
-        if knocked {
-            self.finish_later();
-        }
-        if delivery == Delivery::Dropped(DropReason::LinkDown) {
-            self.regs().wake_by(frame);
-        }
-        if frame.head.get(12..14) == Some(&MAC_CONTROL) {
-            // It may have paused the transmitter, or let it go.
-            self.interrupts.watch(Watch::Pause, Some(self.clock.now_ns()));
-        }
-        delivery
-    }
-
-    fn accepts(&self) -> Offloads {
-        Offloads { csum: true, tso4: true, tso6: true }
-    }
-
-    fn peer_ready(&self) {
-        self.look_at_deadlines();
-        self.send_owed_pause();
-        self.kick_transmitter();
-    }
-
-    fn peer_link(&self, up: bool) {
-        self.set_link(up);
-    }
-
-    fn peer_slot(&self) -> &PeerSlot {
-        &self.port
     }
 }
