@@ -3,8 +3,8 @@
 //! The peer calls it with none of its locks held. Frames for the ring go to the receive engine; nothing is queued here
 //! but what the transmitter loops back.
 
-use super::interrupt::Watch;
 use super::E1000;
+use super::interrupt::Watch;
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 use crate::token::Entered;
 use std::collections::VecDeque;
