@@ -10,6 +10,7 @@ use crate::nic::e1000::E1000;
 use crate::nic::e1000::interrupt::{Delay, Watch};
 use crate::nic::e1000::observe::{Event, Ring, Slot};
 use crate::nic::e1000::spec::{DELAY_TICK_NS, DESC_LEN, cause};
+use std::sync::atomic::{Ordering, fence};
 
 /// Status bytes that a fault keeps at most: as many as the longest ring has descriptors. A driver that goes on without
 /// waiting for them gets the others at once.
@@ -24,12 +25,7 @@ impl TxEngine {
         if !self.write_backs.is_empty() {
             self.make_late(nic);
         }
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        for &(at, status) in &self.write_backs {
-            nic.tell_tx_write_back(view.base, at, status);
-            // The ring may have lost its memory meanwhile; then there is nobody to tell.
-            let _ = nic.dma().write(at, &[status]);
-        }
+        nic.write_tx_status(view.base, &self.write_backs);
         let causes = nic.regs().tx_done(view, self.next, &self.sent);
         let reported = if self.write_backs.is_empty() { 0 } else { cause::TXDW };
         nic.tell(|| Event::HeadMoved { ring: Ring::Tx, head: self.next, causes: causes | reported });
@@ -84,11 +80,7 @@ impl TxEngine {
         if nic.clock.now_ns() < self.late_until && nic.faults().planned(CardFault::LateDone) {
             return;
         }
-        for (at, status) in std::mem::take(&mut self.late) {
-            nic.tell_tx_write_back(view.base, at, status);
-            // The ring may have lost its memory meanwhile; then there is nobody to tell.
-            let _ = nic.dma().write(at, &[status]);
-        }
+        nic.write_tx_status(view.base, &std::mem::take(&mut self.late));
         nic.interrupts().transmitted(Delay::NONE, 0);
     }
 
@@ -97,15 +89,22 @@ impl TxEngine {
         if self.burst.is_empty() {
             return;
         }
-        for (at, status) in self.burst.take() {
-            nic.tell_tx_write_back(view.base, at, status);
-            let _ = nic.dma().write(at, &[status]);
-        }
+        nic.write_tx_status(view.base, &self.burst.take());
         nic.interrupts().transmitted(Delay::NONE, 0);
     }
 }
 
 impl E1000 {
+    /// Writes status bytes, after everything that went before.
+    fn write_tx_status(&self, base: u64, list: &[(u64, u8)]) {
+        fence(Ordering::Release);
+        for &(at, status) in list {
+            self.tell_tx_write_back(base, at, status);
+            // The ring may have lost its memory meanwhile; then there is nobody to tell.
+            let _ = self.dma().write(at, &[status]);
+        }
+    }
+
     /// On a strict board with an observer, what lies in memory goes along, to be compared with what was fetched.
     fn tell_tx_write_back(&self, base: u64, at: u64, status: u8) {
         self.tell(|| {
