@@ -7,6 +7,7 @@ pub mod chipset;
 pub mod cli;
 pub mod cpu;
 pub mod event;
+pub mod failures;
 pub mod fault;
 pub mod gdb;
 pub mod irq;

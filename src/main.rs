@@ -1,11 +1,10 @@
 //! The program: arguments in, exit status out. Everything else is the library's.
 
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitCode;
 
 use minivmm::cli::{self, Command, Config};
+use minivmm::failures::caught;
 use minivmm::machine::{self, EndReason, Machine, accel_help, trace_help};
 use minivmm::sys::Notices;
 
@@ -32,24 +31,25 @@ fn run() -> ExitCode {
 fn run_machine(config: Config) -> ExitCode {
     config.warnings.iter().for_each(|warning| eprintln!("minivmm: {warning}"));
     let result = config.result.clone();
-    let machine = match Machine::new(config, Notices::stderr()) {
-        Ok(machine) => machine,
-        Err(error) => return not_set_up(result.as_deref(), &error.to_string()),
+    let run = || Machine::new(config, Notices::stderr()).map(Machine::run);
+    let (reason, reported) = match caught(run) {
+        Ok(Ok(reason)) => (reason, true),
+        Ok(Err(error)) => (EndReason::Setup(error.to_string()), false),
+        // Our own failure, on this thread, outside the guest's time: the machine could not write its report.
+        Err(words) => (EndReason::Internal(words), false),
     };
-    // Our own failure ends the run with the status that says so.
-    let reason = catch_unwind(AssertUnwindSafe(|| machine.run()))
-        .unwrap_or_else(|_| EndReason::Internal("panic on the main thread".into()));
-    eprintln!("minivmm: {}: {reason}", reason.name());
-    ExitCode::from(reason.status())
-}
-
-fn not_set_up(result: Option<&Path>, line: &str) -> ExitCode {
-    if let Some(path) = result
-        && let Err(error) = machine::not_set_up(path, SETUP_FAILED, line)
+    if let Some(path) = result.filter(|_| !reported)
+        && let Err(error) = machine::write_bare(&path, &reason)
     {
         eprintln!("minivmm: -result {}: {error}", path.display());
     }
-    fail(line)
+    match reason {
+        EndReason::Setup(line) => fail(&line),
+        reason => {
+            eprintln!("minivmm: {}: {reason}", reason.name());
+            ExitCode::from(reason.status())
+        }
+    }
 }
 
 fn fail(line: &str) -> ExitCode {

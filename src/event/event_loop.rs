@@ -7,6 +7,9 @@
 //! An idle CPU in software runs the loop itself ([`EventHandle::take_over`]), which spares it being woken by another
 //! thread; the loop's own thread sleeps meanwhile.
 //!
+//! A handler that panics is told to whoever ends the run, and not called again; the loop goes on, since the way out needs
+//! it (signals, monitors' answers).
+//!
 //! A descriptor without interest is taken out of the epoll set altogether: epoll reports errors and hang-ups
 //! even to those who wait for nothing, and a paused descriptor must not spin.
 
@@ -21,6 +24,8 @@ use event_manager::{
     EventManager, EventOps, EventSet, Events, MutEventSubscriber, RemoteEndpoint, SubscriberId, SubscriberOps,
 };
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent};
+
+use crate::failures::Failures;
 
 /// Why the event loop could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +107,7 @@ struct Watched {
     source: Arc<dyn Source>,
     handler: Arc<dyn FdHandler>,
     interest: Interest,
+    failures: Option<Failures>,
 }
 
 /// Brings the epoll set from `old` to `new` interest in `fd`.
@@ -115,8 +121,15 @@ fn change(fd: RawFd, old: Interest, new: Interest, ops: &mut EventOps<'_>) -> ev
 }
 
 impl MutEventSubscriber for Watched {
-    fn process(&mut self, events: Events, _ops: &mut EventOps) {
-        self.handler.ready(Ready::from_events(events.event_set()));
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let ready = Ready::from_events(events.event_set());
+        if guarded(self.failures.as_ref(), || self.handler.ready(ready)).is_none() {
+            // It would panic again: what made it ready is still there. If the descriptor cannot be taken out, it does.
+            let fd = self.source.as_raw_fd();
+            if change(fd, self.interest, Interest::NONE, ops).is_ok() {
+                self.interest = Interest::NONE;
+            }
+        }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
@@ -127,8 +140,17 @@ impl MutEventSubscriber for Watched {
     }
 }
 
+/// Does `work` of a handler. None after a panic, which goes on where nobody is to be told.
+fn guarded<R>(failures: Option<&Failures>, work: impl FnOnce() -> R) -> Option<R> {
+    match failures {
+        Some(failures) => failures.catch("event loop", work),
+        None => Some(work()),
+    }
+}
+
 struct Shared {
     stop: AtomicBool,
+    failures: Option<Failures>,
     /// None once the loop is over. Whoever runs the loop holds the lock while it waits and while handlers run.
     manager: Mutex<Option<EventManager<Watched>>>,
     /// The thread that runs the loop.
@@ -188,8 +210,9 @@ impl EventHandle {
         check_watchable(&*source)?;
         let id = Arc::new(OnceLock::new());
         let slot = id.clone();
+        let failures = self.shared.failures.clone();
         self.fire(move |ops| {
-            let id = ops.add_subscriber(Watched { source, handler, interest });
+            let id = ops.add_subscriber(Watched { source, handler, interest, failures });
             slot.get_or_init(|| id);
         });
         Ok(Registration { handle: self.clone(), id })
@@ -198,7 +221,8 @@ impl EventHandle {
     /// Runs `work` on the loop thread, after everything asked for before. Never inside this call. Once the
     /// loop has stopped, `work` is dropped without being run.
     pub fn run(&self, work: impl FnOnce() + Send + 'static) {
-        self.fire(move |_| work());
+        let failures = self.shared.failures.clone();
+        self.fire(move |_| guarded(failures.as_ref(), work).unwrap_or_default());
     }
 
     /// Ends the loop after the handlers that are ready now. Callable more than once and from a handler.
@@ -317,15 +341,28 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// Starts the thread.
+    /// Starts the thread. A handler's panic ends it, and goes on in [`Self::join`].
     ///
     /// # Errors
     /// [`EventError::Start`] when the host is out of descriptors or threads.
     pub fn start() -> Result<(Self, EventHandle), EventError> {
+        Self::start_with(None)
+    }
+
+    /// Starts the thread; panics are told to `failures`, and only the handler that panicked is not called any more.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_guarded(failures: Failures) -> Result<(Self, EventHandle), EventError> {
+        Self::start_with(Some(failures))
+    }
+
+    fn start_with(failures: Option<Failures>) -> Result<(Self, EventHandle), EventError> {
         let manager = EventManager::new().map_err(|e| EventError::Start(e.to_string()))?;
         let remote = manager.remote_endpoint();
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
+            failures,
             manager: Mutex::new(Some(manager)),
             runner: Mutex::default(),
             taken: Mutex::default(),
@@ -337,6 +374,12 @@ impl EventLoop {
             .spawn(move || run(&shared))
             .map_err(|e| EventError::Start(e.to_string()))?;
         Ok((Self { handle: handle.clone(), thread: Some(thread) }, handle))
+    }
+
+    /// Access to the loop.
+    #[cfg(test)]
+    pub fn handle(&self) -> &EventHandle {
+        &self.handle
     }
 
     /// Stops the loop, waits for its thread, and closes every watched source that nobody else holds.
@@ -362,6 +405,15 @@ impl Drop for EventLoop {
 }
 
 fn run(shared: &Shared) {
+    // A panic that reaches this is the loop's own (a broken epoll set), or one of the closing of a source.
+    guarded(shared.failures.as_ref(), || serve(shared)).unwrap_or_default();
+    // Handlers may hold handles of this loop, which keep `shared`: the manager, and with it the watched sources,
+    // must not wait for them.
+    let manager = lock(&shared.manager).take();
+    guarded(shared.failures.as_ref(), || drop(manager)).unwrap_or_default();
+}
+
+fn serve(shared: &Shared) {
     loop {
         let unwanted = |taken: &mut bool| *taken && !shared.stopping();
         let taken = shared.changed.wait_while(lock(&shared.taken), unwanted);
@@ -372,10 +424,6 @@ fn run(shared: &Shared) {
         *lock(&shared.runner) = Some(thread::current().id());
         shared.work(true);
     }
-    // Handlers may hold handles of this loop, which keep `shared`: the manager, and with it the watched sources,
-    // must not wait for them.
-    let manager = lock(&shared.manager).take();
-    drop(manager);
 }
 
 #[cfg(test)]

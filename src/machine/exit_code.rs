@@ -11,6 +11,8 @@ use crate::monitor::Cause;
 /// Why the run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndReason {
+    /// The machine could not be set up: one line for the user.
+    Setup(String),
     /// The guest powered off.
     PowerOff,
     /// The guest powered off after `minivmm.run=COMMAND` ended with this status.
@@ -55,6 +57,7 @@ impl EndReason {
     pub fn status(&self) -> u8 {
         match self {
             Self::PowerOff | Self::Reset | Self::Quit | Self::Expected(_) => 0,
+            Self::Setup(_) => 1,
             Self::CommandExit(status) | Self::DebugExit(status) => *status,
             Self::DriverFinding(_) => 122,
             Self::NotSeen(..) => 123,
@@ -76,7 +79,8 @@ impl EndReason {
             Self::NotSeen(_, Unseen::BeforeEnd(end)) => return end.cause(),
             Self::Quit | Self::Expected(_) => (false, "host-qmp-quit"),
             Self::Signal(_) => (false, "host-signal"),
-            Self::DriverFinding(_)
+            Self::Setup(_)
+            | Self::DriverFinding(_)
             | Self::NotSeen(_, Unseen::InTime(_))
             | Self::Timeout(_)
             | Self::Internal(_) => (false, "host-error"),
@@ -87,6 +91,7 @@ impl EndReason {
     /// One stable word for scripts.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Setup(_) => "setup-error",
             Self::PowerOff => "poweroff",
             Self::CommandExit(_) => "command-exit",
             Self::Reset => "reset",
@@ -108,6 +113,7 @@ impl EndReason {
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Setup(line) => write!(f, "{line}"),
             Self::PowerOff => write!(f, "guest powered off"),
             Self::CommandExit(status) => write!(f, "command in the guest ended with status {status}"),
             Self::Reset => write!(f, "guest reset (-no-reboot)"),

@@ -15,6 +15,7 @@ pub mod exit_code;
 pub mod exits;
 mod failure_folder;
 mod gate;
+mod last_resort;
 pub mod lifecycle;
 mod monitors;
 mod nics;
@@ -29,7 +30,7 @@ pub use crate::trace::help as trace_help;
 pub use accel_choice::help as accel_help;
 pub use error::SetupError;
 pub use exit_code::EndReason;
-pub use report::not_set_up;
+pub use report::write_bare;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -41,6 +42,7 @@ use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
 use crate::chipset::{FwCfgFile, PowerSink};
 use crate::cli::{Config, Device, FaultPlan, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
 use crate::event::{EventHandle, EventLoop};
+use crate::failures::{Failures, caught};
 use crate::memory::GuestRam;
 use crate::monitor::{Cause, Event, Events, Session};
 use crate::netdev::{NetdevEvents, Network, Surroundings as NetworkSurroundings};
@@ -54,6 +56,7 @@ use device_break::DeviceBreaks;
 use executor::LoopExecutor;
 use exits::Buses;
 use failure_folder::FailureFolder;
+use last_resort::LastResort;
 use lifecycle::{Lifecycle, Next};
 use nics::Nic;
 use observers::Watchers;
@@ -72,10 +75,12 @@ pub struct Machine {
     bus: Arc<Buses>,
     life: Lifecycle,
     control: Arc<Control>,
+    failures: Failures,
     failure_folder: Option<FailureFolder>,
     monitors: Vec<Session>,
     _signals: Signals,
     _event_loop: EventLoop,
+    last_resort: last_resort::Plan,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -93,15 +98,17 @@ impl Machine {
         let ram = GuestRam::new(&pc::ram_layout(config.memory))?;
         let clock = MonotonicClock::new();
         let vm = chosen.accel.create_vm(&ram, config.smp, &clock)?;
-        let (event_loop, events) = EventLoop::start()?;
-        vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let happenings = Events::default();
+        let life = Lifecycle::new(happenings.clone());
+        let ends = life.clone();
+        let failures = Failures::new(move |what| ends.end(EndReason::Internal(what)));
+        let (event_loop, events) = EventLoop::start_guarded(failures.clone())?;
+        vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let folder =
             config.on_failure.as_deref().map(|path| FailureFolder::open(path, &notices)).transpose()?;
         let network = open_network(&config, &events, &notices, &happenings)?;
         let captures = folder.iter().flat_map(|folder| folder.captures(&config.netdevs));
         captures.into_iter().try_for_each(|filter| network.add_filter(&filter))?;
-        let life = Lifecycle::new(happenings.clone());
         life.expect(&config.expect);
         let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
         let power: Arc<dyn PowerSink> = Arc::new(life.clone());
@@ -159,7 +166,14 @@ impl Machine {
             control.begin_stopped().map_err(SetupError::Stopped)?;
         }
         let network = &reporter.network;
-        let monitors = monitors::start(&config, control.clone(), network, terminal, &ram, &events, &notices)?;
+        let monitors =
+            monitors::start(&config, control.clone(), &failures, network, terminal, &ram, &events, &notices)?;
+        let last_resort = last_resort::Plan {
+            patience: last_resort::PATIENCE,
+            result: config.result.clone(),
+            notices,
+            exit: |status| std::process::exit(status),
+        };
         let machine = Self {
             config,
             image,
@@ -171,34 +185,21 @@ impl Machine {
             bus,
             life,
             control,
+            failures,
             failure_folder: folder,
             monitors,
             _signals: signals,
             _event_loop: event_loop,
+            last_resort,
             threads,
         };
         Ok(machine)
     }
 
-    /// Runs the guest until something ends it.
+    /// Runs the guest until something ends it, be it a failure of ours.
     pub fn run(mut self) -> EndReason {
-        let deadline = self.config.timeout.map(|length| (self.reporter.started + length, length));
-        let reason = loop {
-            if let Err(error) = self.start() {
-                break EndReason::Internal(error.to_string());
-            }
-            match self.next(deadline) {
-                Ending::End(reason) => break reason,
-                Ending::Reset { guest } => {
-                    self.life.stop();
-                    let reason = if guest { "guest-reset" } else { "host-qmp-system-reset" };
-                    self.control.events.raise(&Event::Reset(Cause { guest, reason }));
-                }
-            }
-            if let Err(error) = self.reset() {
-                break EndReason::Internal(error.to_string());
-            }
-        };
+        let reason = caught(|| self.generations()).unwrap_or_else(EndReason::Internal);
+        let last_resort = LastResort::arm(self.last_resort.clone(), &reason, &self.failures);
         self.stop();
         self.control.events.raise(&Event::Shutdown(reason.cause()));
         self.reporter.write(Some(&reason), self.failure_folder.as_ref().map(FailureFolder::result));
@@ -208,7 +209,30 @@ impl Machine {
         }
         // Each session answers what it was asked.
         self.monitors.clear();
+        // Only now are all files closed.
+        drop(self);
+        drop(last_resort);
         reason
+    }
+
+    fn generations(&self) -> EndReason {
+        let deadline = self.config.timeout.map(|length| (self.reporter.started + length, length));
+        loop {
+            if let Err(error) = self.start() {
+                return EndReason::Internal(error.to_string());
+            }
+            match self.next(deadline) {
+                Ending::End(reason) => return reason,
+                Ending::Reset { guest } => {
+                    self.life.stop();
+                    let reason = if guest { "guest-reset" } else { "host-qmp-system-reset" };
+                    self.control.events.raise(&Event::Reset(Cause { guest, reason }));
+                }
+            }
+            if let Err(error) = self.reset() {
+                return EndReason::Internal(error.to_string());
+            }
+        }
     }
 
     /// What ends this generation. Meanwhile the machine is stopped as often as its debugger wants it.
@@ -380,3 +404,6 @@ fn fw_cfg_files(config: &Config) -> Result<Vec<FwCfgFile>, SetupError> {
     };
     config.fw_cfg.iter().map(read).collect()
 }
+
+#[cfg(test)]
+mod tests;

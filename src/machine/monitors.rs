@@ -10,6 +10,7 @@ use super::error::SetupError;
 use super::serial::{Mux, chardev_context};
 use crate::cli::{Chardev, Config, MonitorConfig};
 use crate::event::EventHandle;
+use crate::failures::Failures;
 use crate::gdb::Gdb;
 use crate::memory::GuestRam;
 use crate::monitor::{Commands, Hmp, Protocol, Qmp, Session};
@@ -35,6 +36,7 @@ fn wants_terminal(monitor: &MonitorConfig) -> bool {
 pub fn start(
     config: &Config,
     control: Arc<Control>,
+    failures: &Failures,
     network: &Network,
     terminal: Option<Arc<dyn CharDevice>>,
     ram: &GuestRam,
@@ -42,14 +44,15 @@ pub fn start(
     notices: &Notices,
 ) -> Result<Vec<Session>, SetupError> {
     let (life, happenings) = (control.life.clone(), control.events.clone());
-    let commands = Commands { machine: control.clone(), network: network.clone(), events: happenings };
+    let (machine, network, failures) = (control.clone(), network.clone(), failures.clone());
+    let commands = Commands { machine, network, events: happenings, failures };
     let start = |device: Arc<dyn CharDevice>, qmp: bool| {
         let protocol: Box<dyn Protocol> = if qmp {
             Box::new(Qmp::new(commands.clone()))
         } else {
             Box::new(Hmp::new(commands.clone(), device.is_terminal()))
         };
-        Session::start(device, &commands.events, protocol).map_err(SetupError::Thread)
+        Session::start(device, &commands.events, &commands.failures, protocol).map_err(SetupError::Thread)
     };
     let mut sessions = Vec::new();
     for monitor in &config.monitors {
@@ -70,7 +73,7 @@ pub fn start(
         let context = chardev_context("-gdb", events, &life, notices);
         let gdb = Gdb::new(Arc::new(Debugged::new(control, ram.clone(), commands.clone())));
         if let Some(device) = chardev::open(place, &context)? {
-            let session = Session::start(device, &commands.events, Box::new(gdb));
+            let session = Session::start(device, &commands.events, &commands.failures, Box::new(gdb));
             sessions.push(session.map_err(SetupError::Thread)?);
         }
     }

@@ -181,21 +181,25 @@ fn now_unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What a run has to say that never began.
+/// What is known of a run without its machine.
 #[derive(Debug, Serialize)]
-struct NotSetUp<'a> {
+struct Bare {
     version: u32,
     status: u8,
-    reason: &'a str,
-    message: &'a str,
+    reason: &'static str,
+    message: String,
 }
 
-/// Writes the report of a machine that could not be set up, so that nobody reads the one of an earlier run.
+/// Writes the report of a run whose machine cannot be asked, never having been set up or no longer answering, so that
+/// nobody reads the one of an earlier run.
 ///
 /// # Errors
 /// The host's.
-pub fn not_set_up(path: &Path, status: u8, message: &str) -> io::Result<()> {
-    write(path, &NotSetUp { version: 1, status, reason: "setup-error", message })
+pub fn write_bare(path: &Path, reason: &EndReason) -> io::Result<()> {
+    write(
+        path,
+        &Bare { version: 1, status: reason.status(), reason: reason.name(), message: reason.to_string() },
+    )
 }
 
 /// Replaces `path` by `report`.

@@ -3,13 +3,14 @@
 //! KVM wants a vCPU used by the thread that created it (Documentation/virt/kvm/api.rst, section 1), hence the
 //! creation here; errors of creation go back to the caller, errors of running end the run.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 use super::exit_code::EndReason;
 use super::lifecycle::{Lifecycle, Turn};
 use crate::accel::{AccelError, Exit, GuestBus, Vcpu, Vm};
+use crate::failures::caught;
 use crate::gdb::{Stopped, Why};
 
 /// Starts the thread of vCPU `id` and waits until the vCPU exists. It then waits for the machine's start.
@@ -38,9 +39,11 @@ pub fn spawn(
     match is_created.recv() {
         Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => Err(error),
-        Err(_) => {
-            Err(AccelError::CannotRun(format!("vCPU {id} could not be created: panic in the emulator")))
-        }
+        // It ended without a word: by a panic, which goes on here.
+        Err(_) => match thread.join() {
+            Err(panic) => resume_unwind(panic),
+            Ok(()) => Err(AccelError::CannotRun(format!("vCPU {id} was not created"))),
+        },
     }
 }
 
@@ -52,11 +55,11 @@ fn create(id: u32, vm: &dyn Vm, life: &Lifecycle) -> Result<Box<dyn Vcpu>, Accel
 
 fn run(id: u32, mut vcpu: Box<dyn Vcpu>, life: &Lifecycle, bus: &Arc<dyn GuestBus>) {
     // A panic of ours in a vCPU thread must end the run in order, not leave the others waiting.
-    let outcome = catch_unwind(AssertUnwindSafe(|| generations(id, &mut *vcpu, life, bus)));
+    let outcome = caught(|| generations(id, &mut *vcpu, life, bus));
     let why = match outcome {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "panic in the emulator".to_owned(),
+        Err(words) => words,
     };
     life.end(EndReason::Internal(format!("vCPU {id}: {why}")));
 }

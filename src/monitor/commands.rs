@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Controls, Event, Events, RunState, RxFilterInfo};
 use crate::cli::{self, FaultPlan};
+use crate::failures::Failures;
 use crate::netdev::network::Filter;
 use crate::netdev::{Backend, FaultSnapshot, Network, NetworkError, User};
 
@@ -79,6 +80,8 @@ pub struct Commands {
     pub network: Network,
     /// What happens because of a command.
     pub events: Events,
+    /// Where a panic in what a command leaves running is told.
+    pub failures: Failures,
 }
 
 impl Commands {
@@ -318,9 +321,8 @@ impl Commands {
                 pause = (pause + how.step).min(how.max);
             }
         };
-        std::thread::Builder::new()
-            .name("announce".into())
-            .spawn(repeat)
+        self.failures
+            .spawn("announce", repeat)
             .map(|_| ())
             .map_err(|error| CommandError::Generic(format!("cannot start a thread: {error}")))
     }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::events::{Event, Events, Listener};
+use crate::failures::Failures;
 use crate::sys::chardev::{CharDevice, CharReceiver};
 
 /// Input that waits, in bytes.
@@ -139,13 +140,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts `protocol` on `device`.
+    /// Starts `protocol` on `device`. A panic in it is told to `failures`; the client hears nothing more then.
     ///
     /// # Errors
     /// The host's, when it gives no thread.
     pub fn start(
         device: Arc<dyn CharDevice>,
         events: &Events,
+        failures: &Failures,
         mut protocol: Box<dyn Protocol>,
     ) -> std::io::Result<Self> {
         let inbox = Arc::new(Inbox::default());
@@ -160,7 +162,7 @@ impl Session {
                 serve(item, &mut *protocol, &*line);
             }
         };
-        let thread = std::thread::Builder::new().name("monitor".into()).spawn(body)?;
+        let thread = failures.spawn("monitor", body)?;
         device.start(Box::new(Receiver(inbox.clone())));
         Ok(Self { inbox, thread: Some(thread) })
     }
@@ -261,7 +263,8 @@ mod tests {
     fn everything_comes_in_order_and_is_answered_before_the_end() {
         let (line, events) = (Arc::new(Line::default()), Events::default());
         let echo = Box::new(Echo(Duration::from_millis(5)));
-        let session = Session::start(line.clone(), &events, echo).unwrap();
+        let failures = Failures::new(|what| panic!("{what}"));
+        let session = Session::start(line.clone(), &events, &failures, echo).unwrap();
         {
             let receiver = line.receiver.lock().unwrap();
             let receiver = receiver.as_ref().unwrap();
@@ -274,6 +277,33 @@ mod tests {
         drop(session);
         assert_eq!(*line.said.lock().unwrap(), b"<abSTOPc");
         assert_eq!(line.next.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    struct Broken;
+
+    impl Protocol for Broken {
+        fn opened(&mut self, _: &mut Vec<u8>) {}
+
+        fn input(&mut self, _: &[u8], _: &mut dyn FnMut(&[u8])) {
+            panic!("no such protocol");
+        }
+
+        fn happened(&mut self, _: &Event, _: &str, _: &mut Vec<u8>) {}
+
+        fn closed(&mut self) {}
+    }
+
+    #[test]
+    fn a_protocol_s_panic_is_told_and_does_not_keep_the_end() {
+        let (line, events) = (Arc::new(Line::default()), Events::default());
+        let (sender, told) = std::sync::mpsc::channel();
+        let failures = Failures::new(move |what| sender.send(what).unwrap());
+        let session = Session::start(line.clone(), &events, &failures, Box::new(Broken)).unwrap();
+        let receive = |bytes: &[u8]| line.receiver.lock().unwrap().as_ref().unwrap().receive(bytes);
+        assert_eq!(receive(b"x"), 1);
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)).unwrap(), "monitor: panic: no such protocol");
+        receive(b"nobody reads this");
+        drop(session);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{Commands, Controls, CpuInfo, Events, NicInfo, PciBarInfo, PciInfo, R
 use crate::cli::CardFaultPlan;
 use crate::cpu::CpuState;
 use crate::event::EventLoop;
+use crate::failures::Failures;
 use crate::fault::CardFault;
 use crate::netdev::{FaultSnapshot, Network, Notices, Surroundings};
 
@@ -143,5 +144,6 @@ pub fn commands() -> (Commands, Arc<Recorder>) {
     let (_loop, handle) = EventLoop::start().unwrap();
     let network = Network::new(Surroundings::new(handle, Notices::new(|_| ())));
     let machine = Arc::new(Recorder::default());
-    (Commands { machine: machine.clone(), network, events: Events::default() }, machine)
+    let failures = Failures::new(|what| panic!("{what}"));
+    (Commands { machine: machine.clone(), network, events: Events::default(), failures }, machine)
 }

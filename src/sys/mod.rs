@@ -6,5 +6,6 @@ pub mod inherit;
 mod notices;
 pub mod signals;
 pub mod terminal;
+pub mod unix_path;
 
 pub use notices::Notices;

@@ -63,6 +63,14 @@ impl Turns {
         }
     }
 
+    /// Gives the turn up if `cpu` holds it.
+    pub fn let_go(&self, cpu: usize) {
+        let mut state = self.lock();
+        if state.holder == Some(cpu) {
+            self.pass(&mut state);
+        }
+    }
+
     /// The holder lets the others run first, if any waits.
     pub fn give_way(&self, cpu: usize) {
         if !self.wanted() {

@@ -58,6 +58,19 @@ impl Drop for TakenOver {
     }
 }
 
+/// While it lives, the CPU may hold the turn; afterwards, also after a panic, it does not: the others, and who waits for
+/// them, would wait for ever.
+struct Turn {
+    shared: Arc<Shared>,
+    cpu: usize,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.turns.let_go(self.cpu);
+    }
+}
+
 impl SoftVcpu {
     pub fn new(shared: Arc<Shared>, id: u32) -> Self {
         Self {
@@ -219,10 +232,9 @@ impl Vcpu for SoftVcpu {
     fn run(&mut self, bus: &Arc<dyn GuestBus>) -> Result<Exit, AccelError> {
         self.machine.set_bus(bus);
         let _taken_over = TakenOver::new(&self.bell);
+        let _turn = Turn { shared: self.shared.clone(), cpu: self.id };
         self.take_turn();
-        let exit = self.turn();
-        self.shared.turns.release();
-        Ok(exit)
+        Ok(self.turn())
     }
 
     fn registers(&mut self) -> Result<CpuState, AccelError> {

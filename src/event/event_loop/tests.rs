@@ -203,3 +203,41 @@ fn wakes_are_never_lost_and_may_be_merged() {
         thread::yield_now();
     }
 }
+
+/// Panics whenever it is called.
+struct Broken;
+
+impl FdHandler for Broken {
+    fn ready(&self, _: Ready) {
+        panic!("a handler's own");
+    }
+}
+
+#[test]
+fn a_panic_is_told_once_and_everybody_else_is_served() {
+    let (sender, told) = mpsc::channel();
+    let failures = Failures::new(move |what| sender.send(what).unwrap());
+    let (event_loop, events) = EventLoop::start_guarded(failures).unwrap();
+    let (broken, mut far_of_broken) = UnixStream::pair().unwrap();
+    let _broken = events.watch(Arc::new(broken), Interest::READ, Arc::new(Broken)).unwrap();
+    far_of_broken.write_all(b"never read").unwrap();
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "event loop: panic: a handler's own");
+    events.run(|| panic!("a request's own"));
+    assert_eq!(told.recv_timeout(SOON).unwrap(), "event loop: panic: a request's own");
+
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let (sender, heard) = mpsc::channel();
+    let handler = Arc::new(Echo { stream: near.try_clone().unwrap(), heard: sender });
+    let _good = events.watch(Arc::new(near), Interest::READ, handler).unwrap();
+    far.write_all(b"still there").unwrap();
+    assert_eq!(heard.recv_timeout(SOON).unwrap().1, b"still there");
+    // Also when another thread runs the loop.
+    events.take_over();
+    events.run(|| panic!("elsewhere"));
+    while told.try_recv().map_or(true, |what| what != "event loop: panic: elsewhere") {
+        events.work(false);
+    }
+    events.give_back();
+    event_loop.join();
+    assert!(told.try_recv().is_err(), "the broken handler was called again");
+}

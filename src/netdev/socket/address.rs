@@ -5,16 +5,15 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use rustix::net::{
-    AddressFamily, Protocol, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
-    socket_with, sockopt,
+    AddressFamily, Protocol, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with,
+    sockopt,
 };
 
 use super::error::SocketError;
 use crate::cli::{InetAddress, UnixAddress};
-use crate::sys::inherit;
+use crate::sys::{inherit, unix_path};
 
 /// One address of the host's, with its text for the user.
 #[derive(Debug, Clone)]
@@ -105,18 +104,11 @@ pub fn bound(at: &HostAddress, kind: SocketType) -> Result<OwnedFd, SocketError>
         // A listener's old connections in TIME_WAIT do not keep its address.
         sockopt::set_socket_reuseaddr(&fd, true).map_err(SocketError::os("SO_REUSEADDR"))?;
     }
-    let refused = match bind(&fd, &at.addr) {
-        Ok(()) => return Ok(fd),
-        Err(error) => error,
+    let result = match at.path.as_deref() {
+        Some(path) => unix_path::bind(&fd, path, kind),
+        None => bind(&fd, &at.addr),
     };
-    if let Some(path) = at.path.as_deref()
-        && refused == rustix::io::Errno::ADDRINUSE
-        && is_stale(at, path, kind)
-        && std::fs::remove_file(path).is_ok()
-        && bind(&fd, &at.addr).is_ok()
-    {
-        return Ok(fd);
-    }
+    let Err(refused) = result else { return Ok(fd) };
     let advice = match refused {
         rustix::io::Errno::ADDRINUSE => "; end the program that has it, or choose another",
         rustix::io::Errno::ADDRNOTAVAIL => "; name an address of this host",
@@ -131,30 +123,10 @@ pub fn is_stream(number: i32) -> bool {
     matches!(kind, Ok(Ok(SocketType::STREAM)))
 }
 
-/// Whether the path is a socket that nobody holds any more.
-fn is_stale(at: &HostAddress, path: &Path, kind: SocketType) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-    let answer = open(AddressFamily::UNIX, kind, None).and_then(|probe| connect(&probe, &at.addr));
-    is_socket && answer == Err(rustix::io::Errno::CONNREFUSED)
-}
-
-/// The path of a socket that we bound, removed when this is dropped.
-#[derive(Debug)]
-pub struct BoundPath(pub Option<std::path::PathBuf>);
-
-impl Drop for BoundPath {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // Somebody may have removed it before us.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::unix_path::BoundPath;
 
     fn texts(address: &InetAddress) -> Vec<String> {
         resolve(address).unwrap().iter().map(ToString::to_string).collect()

@@ -20,7 +20,7 @@ use rustix::net::{
     recvfrom, send, sendto, sockopt,
 };
 
-use super::address::{self, BoundPath, HostAddress};
+use super::address::{self, HostAddress};
 use super::error::SocketError;
 use super::framing::LONGEST;
 use super::l2tpv3_header::{Foreign, L2tpv3};
@@ -30,6 +30,7 @@ use crate::event::{FdHandler, HostTimer, Ready, Watch};
 use crate::netdev::{Backend, PortCounters};
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 use crate::sys::inherit;
+use crate::sys::unix_path::BoundPath;
 use crate::time::{Clock, MonotonicClock};
 
 /// The first wait for a host without room, in nanoseconds; each further one is twice as long.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::net::{SocketFlags, SocketType, acceptfrom_with, sockopt};
 
-use super::address::{self, BoundPath, HostAddress};
+use super::address::{self, HostAddress};
 use super::client::Client;
 use super::connection::Connection;
 use super::error::SocketError;
@@ -26,6 +26,7 @@ use crate::event::{FdHandler, Ready, Watch};
 use crate::netdev::{Backend, NetdevEvent, PortCounters, StreamPeer};
 use crate::netport::{Delivery, DropReason, Frame, FramePort, Offloads, PeerSlot};
 use crate::sys::inherit;
+use crate::sys::unix_path::BoundPath;
 
 /// Changes of the link that are told to the user one by one; a peer that flaps for hours must not fill a log.
 const CHANGES_TOLD: u32 = 20;

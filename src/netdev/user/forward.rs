@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::{Errno, Result};
-use rustix::net::{self as host, AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{self as host, AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use super::error::UserError;
 use super::poller::{Kind, SocketId};
@@ -17,6 +17,7 @@ use super::stack::{Progress, Shared};
 use super::tcp::Tcp;
 use super::udp::{FamilyOf, MAX_DATAGRAM, Udp};
 use crate::cli::{HostForward, ListenAt};
+use crate::sys::unix_path;
 
 /// Clients, or datagrams, taken at a time.
 const BUDGET: usize = 16;
@@ -143,7 +144,7 @@ fn listen(at: &ListenAt) -> Result<OwnedFd> {
         }
         ListenAt::Unix(path) => {
             let socket = host::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
-            host::bind(&socket, &SocketAddrUnix::new(&**path)?)?;
+            unix_path::bind(&socket, path, SocketType::STREAM)?;
             host::listen(&socket, BACKLOG)?;
             Ok(socket)
         }

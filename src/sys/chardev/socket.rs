@@ -3,13 +3,15 @@
 //! While nobody is connected, output is dropped. A second client waits in the listener's queue until the first
 //! has gone.
 
-use std::io::{Error, ErrorKind, Result as IoResult};
+use std::io::{Error, Result as IoResult};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::descriptor::Descriptor;
 use super::escape::Key;
@@ -17,6 +19,10 @@ use super::input::{Input, InputEvents};
 use super::output::Output;
 use super::{CharContext, CharDevice, CharError, CharReceiver};
 use crate::event::{FdHandler, Interest, Ready, Registration};
+use crate::sys::unix_path::{self, BoundPath};
+
+/// Clients that the host's kernel keeps for us.
+const BACKLOG: i32 = 128;
 
 /// Where a socket is.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +51,7 @@ struct Line {
 #[derive(Debug)]
 struct Server {
     /// To be removed at the end.
-    path: Option<PathBuf>,
+    _path: BoundPath,
     listener: Arc<Listener>,
     watch: Registration,
 }
@@ -173,7 +179,7 @@ impl SocketChar {
             Place::Unix(path) => Some(path.to_owned()),
             Place::Tcp(..) => None,
         };
-        line.server.get_or_init(|| Server { path, listener, watch });
+        line.server.get_or_init(|| Server { _path: BoundPath(path), listener, watch });
         line.listen(!wait);
         Ok(Arc::new(Self { line }))
     }
@@ -181,17 +187,10 @@ impl SocketChar {
 
 /// Binds the path; a socket that a dead server left behind is replaced.
 fn listen(path: &Path) -> IoResult<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        result => result,
-    }
-}
-
-fn is_stale(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    unix_path::bind(&socket, path, SocketType::STREAM)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 impl Line {
@@ -225,15 +224,6 @@ impl FdHandler for Line {
         {
             self.listen(false);
             self.connected(stream);
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // Somebody may have removed it before us.
-            let _ = std::fs::remove_file(path);
         }
     }
 }

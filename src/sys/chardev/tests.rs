@@ -336,6 +336,9 @@ fn a_unix_server_serves_one_client_after_the_other() {
     );
     drop(line);
     eventually("the socket is removed", || !path.exists());
+    std::fs::write(&path, "a file").unwrap();
+    assert!(open(&unix(&path, true, false), &host.context).is_err(), "a file that is no socket stays");
+    assert_eq!(std::fs::read(&path).unwrap(), b"a file");
 }
 
 #[test]
