@@ -18,6 +18,7 @@ use crate::bus::Width;
 use crate::chipset::PmBlock;
 use crate::cli::CardFaultPlan;
 use crate::cpu::CpuState;
+use crate::failures::Failures;
 use crate::monitor::{
     Controls, CpuInfo, Event, Events, NicInfo, PciBarInfo, PciInfo, RunState, RxFilterInfo,
 };
@@ -44,6 +45,8 @@ pub struct Control {
     pub reporter: Arc<Reporter>,
     /// Who is told.
     pub events: Events,
+    /// Where panics of our threads are told.
+    pub failures: Failures,
     /// Stops at what a NIC does; only with a debugger.
     pub breaks: Option<Arc<DeviceBreaks>>,
     /// Begins as [`Standing::No`].

@@ -75,7 +75,6 @@ pub struct Machine {
     bus: Arc<Buses>,
     life: Lifecycle,
     control: Arc<Control>,
-    failures: Failures,
     failure_folder: Option<FailureFolder>,
     monitors: Vec<Session>,
     _signals: Signals,
@@ -159,6 +158,7 @@ impl Machine {
             pci: board.pci.clone(),
             reporter: reporter.clone(),
             events: happenings,
+            failures,
             breaks,
             standing: Mutex::default(),
         });
@@ -166,8 +166,7 @@ impl Machine {
             control.begin_stopped().map_err(SetupError::Stopped)?;
         }
         let network = &reporter.network;
-        let monitors =
-            monitors::start(&config, control.clone(), &failures, network, terminal, &ram, &events, &notices)?;
+        let monitors = monitors::start(&config, control.clone(), network, terminal, &ram, &events, &notices)?;
         let last_resort = last_resort::Plan {
             patience: last_resort::PATIENCE,
             result: config.result.clone(),
@@ -185,7 +184,6 @@ impl Machine {
             bus,
             life,
             control,
-            failures,
             failure_folder: folder,
             monitors,
             _signals: signals,
@@ -199,7 +197,7 @@ impl Machine {
     /// Runs the guest until something ends it, be it a failure of ours.
     pub fn run(mut self) -> EndReason {
         let reason = caught(|| self.generations()).unwrap_or_else(EndReason::Internal);
-        let last_resort = LastResort::arm(self.last_resort.clone(), &reason, &self.failures);
+        let last_resort = LastResort::arm(self.last_resort.clone(), &reason, &self.control.failures);
         self.stop();
         self.control.events.raise(&Event::Shutdown(reason.cause()));
         self.reporter.write(Some(&reason), self.failure_folder.as_ref().map(FailureFolder::result));

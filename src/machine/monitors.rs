@@ -10,7 +10,6 @@ use super::error::SetupError;
 use super::serial::{Mux, chardev_context};
 use crate::cli::{Chardev, Config, MonitorConfig};
 use crate::event::EventHandle;
-use crate::failures::Failures;
 use crate::gdb::Gdb;
 use crate::memory::GuestRam;
 use crate::monitor::{Commands, Hmp, Protocol, Qmp, Session};
@@ -36,7 +35,6 @@ fn wants_terminal(monitor: &MonitorConfig) -> bool {
 pub fn start(
     config: &Config,
     control: Arc<Control>,
-    failures: &Failures,
     network: &Network,
     terminal: Option<Arc<dyn CharDevice>>,
     ram: &GuestRam,
@@ -44,7 +42,7 @@ pub fn start(
     notices: &Notices,
 ) -> Result<Vec<Session>, SetupError> {
     let (life, happenings) = (control.life.clone(), control.events.clone());
-    let (machine, network, failures) = (control.clone(), network.clone(), failures.clone());
+    let (machine, network, failures) = (control.clone(), network.clone(), control.failures.clone());
     let commands = Commands { machine, network, events: happenings, failures };
     let start = |device: Arc<dyn CharDevice>, qmp: bool| {
         let protocol: Box<dyn Protocol> = if qmp {
