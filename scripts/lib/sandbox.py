@@ -3,6 +3,7 @@
 Used by scripts/sandbox and the lab's test. Talks to the guest by its agent alone, so that the driver cannot cut it off.
 """
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,6 +30,7 @@ class Source:
     def build(self):
         """The modules, built if this is a directory. Raises Failed with the compiler's words."""
         if not os.path.isdir(self.path):
+            check_module(self.path)
             return [self.path]
         done = subprocess.run([os.path.join(REPO, "scripts", "build-driver"), self.path, *self.make], capture_output=True, text=True)
         if done.returncode:
@@ -36,6 +38,13 @@ class Source:
             raise Failed("\n".join(words) or done.stderr)
         # make's own lines name them too, behind other words.
         return [line for line in done.stdout.splitlines() if line.startswith(self.path) and line.endswith(".ko")]
+
+
+def check_module(path):
+    """Refuses what no kernel would take, before a machine is started for it."""
+    with open(path, "rb") as f:
+        if f.read(4) != b"\x7fELF":
+            raise Failed(f"{path} is no kernel module; --driver wants a directory with a Kbuild, or a .ko file")
 
 
 def choose(modules, name):
@@ -63,43 +72,70 @@ def stripped(path):
             return f.read()
 
 
+class OldStays(Failed):
+    """What was loaded before does not let go, or has stopped the guest: only a new start helps."""
+
+
+class Broken(Failed):
+    """The new module has broken the guest; `alive`: its shell still works."""
+
+    def __init__(self, text, alive):
+        super().__init__(text)
+        self.alive = alive
+
+
 def load(agent, path, parameters=""):
     """Puts the module in place of what was loaded and loads it; what it and the kernel said.
 
-    Raises Failed: the text says what went wrong; the guest is to be started again if `stuck` is set on it.
+    Raises OldStays, Broken, or Failed for a module that the kernel refuses: the text says what went wrong.
     """
     name = module_name(path)
-    agent.run(f"mkdir -p {FOLDER}", 30)
-    agent.put(f"{FOLDER}/{name}.ko", stripped(path))
-    loaded = agent.run("cat /proc/modules", 30)["stdout"]
-    for old in [line.split()[0] for line in loaded.splitlines()]:
-        if shell(agent, f"rmmod {old}")[0]:
-            raise stuck(f"{old} cannot be removed")
-    shell(agent, "dmesg -c > /dev/null")
-    status, words = shell(agent, f"insmod {FOLDER}/{name}.ko {parameters}")
-    if status == 0 and "eth0" in agent.run("cat /proc/net/dev", 30)["stdout"]:
-        more = shell(agent, "net-up")
-        status, words = more[0], words + more[1]
-    words += shell(agent, "dmesg")[1]
+    try:
+        agent.run(f"mkdir -p {FOLDER}", LOAD_S)
+        agent.put(f"{FOLDER}/{name}.ko", stripped(path))
+        for old in [line.split()[0] for line in quick(agent, "cat /proc/modules")[1].splitlines()]:
+            remove(agent, old)
+        quick(agent, "dmesg -c > /dev/null")
+    except (AgentTimeout, AgentGone, AgentError) as error:
+        raise OldStays(f"the guest no longer answers: {error}") from error
+    try:
+        status, words = quick(agent, f"insmod {FOLDER}/{name}.ko {parameters}")
+        if status == 0 and "eth0" in quick(agent, "cat /proc/net/dev")[1]:
+            more = quick(agent, "net-up")
+            status, words = more[0], words + more[1]
+        words += quick(agent, "dmesg")[1]
+    except AgentGone as error:
+        raise Broken(f"{name} ended the guest", False) from error
+    except (AgentTimeout, AgentError) as error:
+        raise Broken(f"{name} hangs: the guest has not answered for {LOAD_S} s", False) from error
+    if re.search(r"\bBUG: |\bOops: |general protection fault|divide error:", words):
+        raise Broken(f"{name} broke the kernel:\n{words}", True)
     if status:
-        raise Failed(f"{name} was not loaded (status {status}):\n{words}")
-    if "BUG:" in words or "Oops" in words:
-        raise stuck(f"{name} broke the kernel:\n{words}")
+        raise Failed(f"{name} was not loaded (status {status}){advice(path, words)}:\n{words}")
     return words
 
 
-def shell(agent, command):
-    """Status and output of a command that must be quick; one that hangs is an error that only a new start helps."""
+def remove(agent, name):
     try:
-        answer = agent.run(command, LOAD_S)
-    except (AgentTimeout, AgentGone, AgentError) as error:
-        raise stuck(f"{command!r}: {error}") from error
+        status, words = quick(agent, f"rmmod {name}")
+    except AgentTimeout:
+        raise OldStays(f"{name} cannot be removed: rmmod does not end") from None
+    if status:
+        raise OldStays(f"{name} cannot be removed: {words.strip()}")
+
+
+def advice(path, words):
+    """What to do about a refusal, where that is known."""
+    if "version magic" in words or "invalid module format" in words.lower() or "disagrees about" in words:
+        return f": {path} was built for another kernel; build it by scripts/build-driver DIR, or give its folder to --driver"
+    if "Unknown symbol" in words:
+        return ": it needs what the guest's kernel has not (guest/kernel.config)"
+    return ""
+
+
+def quick(agent, command):
+    """Status and output of a command that takes no time. Raises AgentTimeout when it does not end."""
+    answer = agent.run(command, LOAD_S)
     if answer.get("timed_out"):
-        raise stuck(f"{command!r} does not end")
+        raise AgentTimeout(f"{command!r} does not end")
     return answer["status"], str(answer["stdout"]) + str(answer["stderr"])
-
-
-def stuck(text):
-    error = Failed(text)
-    error.stuck = True
-    return error

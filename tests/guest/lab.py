@@ -1,21 +1,16 @@
 #!/usr/bin/env python3
-"""docs/driver-lab.md: each step of guest/lab does what it says; scripts/sandbox loads, replaces and survives drivers."""
+"""docs/driver-lab.md: each step of guest/lab does what it says."""
 import os
-import pty
 import re
-import select
 import shutil
-import subprocess
 import tempfile
 import threading
-import time
 
 import harness
 from harness import want
 from lib import sandbox
 
 ARGS = harness.arguments(__doc__)
-SCRIPT = os.path.join(harness.REPO, "scripts", "sandbox")
 LIMIT = 300
 HERE = tempfile.TemporaryDirectory()  # a copy of guest/lab and guest/driver: builds leave things behind
 vm = None
@@ -127,87 +122,13 @@ def nothing_was_complained_about():
     vm.kill()
 
 
-class Box:
-    """scripts/sandbox on a terminal."""
-
-    def __init__(self, *words):
-        self.output = b""
-        line = [SCRIPT, "--no-build", *(["--accel", ARGS.accel] if ARGS.accel else []), *words]
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execv(SCRIPT, line)
-
-    def wait(self, pattern, seconds=LIMIT):
-        end = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.output)):
-            want(time.monotonic() < end, f"{pattern!r} did not come:\n{self.output[-3000:].decode(errors='replace')}")
-            if select.select([self.fd], [], [], 0.2)[0]:
-                try:
-                    self.output += os.read(self.fd, 65536)
-                except OSError:
-                    want(re.search(pattern, self.output), f"ended before {pattern!r}: {self.output.decode(errors='replace')}")
-        self.output = self.output[found.end():]
-
-    def end(self):
-        while True:
-            try:
-                if not os.read(self.fd, 65536):
-                    break
-            except OSError:
-                break
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-def the_sandbox_rebuilds_and_replaces_and_survives():
-    folder = os.path.join(HERE.name, "mine")
-    os.mkdir(folder)
-
-    def write(init, leave=""):
-        with open(os.path.join(folder, "mine.c"), "w") as f:
-            f.write('#include <linux/module.h>\n#include <linux/delay.h>\nMODULE_LICENSE("GPL");\n'
-                    f"static int __init begin(void) {{ {init} }}\nstatic void __exit end(void) {{ {leave} }}\n"
-                    "module_init(begin);\nmodule_exit(end);\n")
-
-    with open(os.path.join(folder, "Kbuild"), "w") as f:
-        f.write("obj-m := mine.o\n")
-    write('pr_info("first of mine\\n"); return 0;')
-    box = Box("--driver", folder)
-    box.wait(rb"mine is loaded")
-    box.wait(rb"first of mine", 30)
-    # A key: built again, replaced.
-    write('pr_info("second of mine\\n"); return 0;')
-    os.write(box.fd, b"\x01r")
-    box.wait(rb"mine was loaded again")
-    box.wait(rb"second of mine", 30)
-    # A command: a source that is none leaves the old one where it is.
-    write("this is no C")
-    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
-    want(done.returncode == 1 and "error:" in done.stdout, str(done))
-    # One that refuses, then one that never lets go: the machine is started anew with what is built then.
-    write('pr_info("fourth of mine\\n"); return -EIO;')
-    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
-    want(done.returncode == 1 and "was not loaded" in done.stdout and "fourth of mine" in done.stdout, str(done))
-    write('pr_info("fifth of mine\\n"); return 0;', "for (;;) msleep(1000);")
-    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
-    want(done.returncode == 0 and "fifth of mine" in done.stdout, str(done))
-    write('pr_info("sixth of mine\\n"); return 0;')
-    os.write(box.fd, b"\x01r")
-    box.wait(rb"the machine is started anew")
-    box.wait(rb"sixth of mine")
-    os.write(box.fd, b"\x01x")
-    want(box.end() == 0, "status")
-    done = subprocess.run([SCRIPT, "--driver", folder, "--reload"], capture_output=True, text=True, timeout=LIMIT)
-    want(done.returncode == 1 and "no sandbox runs" in done.stderr, str(done))
-
-
 if __name__ == "__main__":
     try:
         harness.main(__file__, [
             build, boot, step_1_finds_the_chip, step_2_resets_and_reads_the_mac,
             step_3_makes_an_interface_that_loses_everything, step_4_sends_and_hears_nothing, step_5_receives_by_looking,
             step_6_receives_by_interrupts, step_7_leaves_checksums_to_the_chip, tcp_with_checksums_of_the_chip,
-            nothing_was_complained_about, the_sandbox_rebuilds_and_replaces_and_survives,
+            nothing_was_complained_about,
         ])
     finally:
         if vm:
