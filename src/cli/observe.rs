@@ -86,7 +86,7 @@ pub(super) static TRACE: Schema = Schema {
             name: "limit",
             kind: Kind::Uint32,
             default: "100000",
-            text: "events a second at most, the rest is counted; 0: no limit",
+            text: "events a second at most (frames, in pcapng), the rest is counted; 0, and pcapng without it: no limit",
         },
     ],
     absent: &[Absent { name: "events", accepts: None, instead: "write one -trace for each pattern" }],
@@ -139,12 +139,8 @@ pub(super) fn trace(context: &Context, text: &str) -> Result<TraceRequest, CliEr
         return Err(context.error(wrong));
     }
     let limit = fields.get("limit", |text| values::number(text, 0, u32::MAX.into()))?;
-    Ok(TraceRequest::Add(TraceOptions {
-        pattern,
-        file,
-        format,
-        limit: limit.map_or(DEFAULT_LIMIT, |n| n as u32),
-    }))
+    let default = if format == TraceFormat::PcapNg { 0 } else { DEFAULT_LIMIT };
+    Ok(TraceRequest::Add(TraceOptions { pattern, file, format, limit: limit.map_or(default, |n| n as u32) }))
 }
 
 /// Events a second without `limit=`: some 10 MB of text.

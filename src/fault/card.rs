@@ -60,6 +60,23 @@ impl CardFault {
         }
     }
 
+    /// What happens, in words.
+    pub fn effect(self) -> &'static str {
+        match self {
+            Self::InterruptLost => "the interrupt does not come",
+            Self::InterruptSpurious => "the interrupt comes again without a cause",
+            Self::InterruptStorm => "INTA# stays asserted",
+            Self::LateDone => "DD and TXDW come late",
+            Self::TxHang => "the transmitter stops",
+            Self::RxOverrun => "the frame finds no room",
+            Self::DmaError => "the frame cannot be read",
+            Self::EepromChecksum => "the word read is off by one",
+            Self::EepromBit => "one bit of the word read is wrong",
+            Self::MdicTimeout => "READY never comes",
+            Self::Removal => "the card is gone",
+        }
+    }
+
     /// Its bit in a set of faults.
     pub fn bit(self) -> u32 {
         1 << self as u32

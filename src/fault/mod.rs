@@ -3,8 +3,10 @@
 //! Used by whatever misbehaves on request (`netdev::filter`, `nic`). Pure and repeatable: the choice depends on the
 //! schedule and the number of events alone.
 
+mod cable;
 mod card;
 
+pub use cable::{CableEffect, CableHit, CableListener, FrameEffect};
 pub use card::CardFault;
 
 /// A million is always.
@@ -61,6 +63,11 @@ impl Chooser {
     /// A number below `limit` from the schedule's own chance, for what is done to the event; zero if that is zero.
     pub fn below(&mut self, limit: usize) -> usize {
         if limit == 0 { 0 } else { self.chance.usize(0..limit) }
+    }
+
+    /// Of its chance.
+    pub fn seed(&self) -> u64 {
+        self.schedule.seed
     }
 
     /// Events that have been hit, and all that there were.

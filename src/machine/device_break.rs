@@ -42,7 +42,9 @@ enum Wanted {
 impl Wanted {
     /// What `word` names: a register, with or without the index of an array's element, or a trace event.
     fn named(word: &str) -> Option<Self> {
-        let event = trace::NAMES.iter().find(|(name, _)| *name == word).map(|(name, _)| Self::Event(name));
+        let names =
+            || trace::NAMES.iter().map(|(name, _)| *name).filter(|name| trace::is_of_the_device(name));
+        let event = names().find(|name| *name == word).map(Self::Event);
         let base = word.split('[').next().unwrap_or(word);
         let row = || table::TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(base));
         event.or_else(|| row().map(|row| Self::Register(word.replacen(base, row.name, 1))))

@@ -105,7 +105,18 @@ impl Machine {
         vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let folder =
             config.on_failure.as_deref().map(|path| FailureFolder::open(path, &notices)).transpose()?;
-        let network = open_network(&config, &events, &notices, &happenings)?;
+        let life = Lifecycle::new(happenings.clone());
+        let mut observe = config.observe.clone();
+        observe.traces.extend(folder.as_ref().map(FailureFolder::trace));
+        let breaks = config.gdb.is_some().then(|| Arc::new(DeviceBreaks::new(life.clone())));
+        let watchers = Watchers::new(&observe, &config.kernel, &clock, breaks.clone(), &life, &notices)?;
+        let mut around = NetworkSurroundings::new(events.clone(), notices.clone());
+        around.happenings = NetdevEvents::new({
+            let happenings = happenings.clone();
+            move |event| happenings.raise(&event.into())
+        });
+        around.faults = watchers.of_cables();
+        let network = open_network(&config, around)?;
         let captures = folder.iter().flat_map(|folder| folder.captures(&config.netdevs));
         captures.into_iter().try_for_each(|filter| network.add_filter(&filter))?;
         life.expect(&config.expect);
@@ -127,10 +138,6 @@ impl Machine {
             folder: folder.as_ref(),
         };
         let terminal = serial::add(&wanted, &mut board, &around, &life, &notices)?;
-        let mut observe = config.observe.clone();
-        observe.traces.extend(folder.as_ref().map(FailureFolder::trace));
-        let breaks = config.gdb.is_some().then(|| Arc::new(DeviceBreaks::new(life.clone())));
-        let watchers = Watchers::new(&observe, &config.kernel, &clock, breaks.clone(), &life, &notices)?;
         let nics = add_devices(&config.devices, &board, &around, &vm, &network, &watchers, &notices)?;
         nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
         add_card_faults(&config.faults, &nics)?;
@@ -278,15 +285,7 @@ enum Ending {
 }
 
 /// Opens every backend, those that name another one last. Those opened before a failure are closed again.
-fn open_network(
-    config: &Config,
-    events: &EventHandle,
-    notices: &Notices,
-    happenings: &Events,
-) -> Result<Network, SetupError> {
-    let mut around = NetworkSurroundings::new(events.clone(), notices.clone());
-    let happenings = happenings.clone();
-    around.happenings = NetdevEvents::new(move |event| happenings.raise(&event.into()));
+fn open_network(config: &Config, around: NetworkSurroundings) -> Result<Network, SetupError> {
     let network = Network::new(around);
     let names_another = |netdev: &&Netdev| {
         matches!(&netdev.kind, NetdevKind::HubPort(HubPortOptions { netdev: Some(_), .. }))

@@ -2,7 +2,7 @@
 //! for them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::error::SetupError;
 use super::exit_code::EndReason;
 use super::lifecycle::Lifecycle;
 use crate::cli::{DoctorMode, E1000Options, ObserveConfig, TraceFormat};
+use crate::fault::CableListener;
 use crate::nic::e1000::Model;
 use crate::nic::e1000::coverage::Coverage;
 use crate::nic::e1000::doctor::{Doctor, Finding, Severity};
@@ -26,6 +27,9 @@ pub struct Watchers {
     doctor: Option<DoctorMode>,
     symbols: Arc<Symbols>,
     timelines: Vec<Arc<Timeline>>,
+    /// Coverage of NICs, and the netdevs whose faults they meet.
+    covered: Arc<Mutex<Vec<(String, Arc<Coverage>)>>>,
+    clock: MonotonicClock,
     /// `e1000 break`, for all NICs.
     breaks: Option<Arc<DeviceBreaks>>,
     life: Lifecycle,
@@ -91,7 +95,20 @@ impl Watchers {
         };
         let timelines = config.traces.iter().map(timeline).collect::<Result<_, _>>()?;
         let (doctor, life, notices) = (config.doctor, life.clone(), notices.clone());
-        Ok(Self { doctor, symbols, timelines, breaks, life, notices })
+        let (covered, clock) = (Arc::default(), clock.clone());
+        Ok(Self { doctor, symbols, timelines, covered, clock, breaks, life, notices })
+    }
+
+    /// Who hears of faults that strike on cables.
+    pub fn of_cables(&self) -> CableListener {
+        let (timelines, covered, clock) = (self.timelines.clone(), self.covered.clone(), self.clock.clone());
+        CableListener::new(move |hit| {
+            let now_ns = clock.now_ns();
+            timelines.iter().for_each(|timeline| timeline.cable_fault(now_ns, hit));
+            let covered = covered.lock().unwrap_or_else(PoisonError::into_inner);
+            let met = covered.iter().filter(|(netdev, _)| netdev == hit.netdev);
+            met.for_each(|(_, coverage)| coverage.cable_fault(hit.kind));
+        })
     }
 
     /// Those who watch the NIC of `options`.
@@ -100,6 +117,10 @@ impl Watchers {
             options.id.clone().or(options.netdev.clone()).unwrap_or_else(|| format!("e1000.{slot:02x}"));
         let doctor = self.doctor.map(|mode| Arc::new(self.doctor_of(&name, model, mode)));
         let coverage = options.coverage.clone().map(|path| (path, Arc::new(Coverage::default())));
+        if let (Some((_, coverage)), Some(netdev)) = (&coverage, &options.netdev) {
+            let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+            covered.push((netdev.clone(), coverage.clone()));
+        }
         let mut all: Vec<Arc<dyn Observer>> = Vec::new();
         for timeline in &self.timelines {
             all.push(Arc::new(Tracer::new(timeline.clone(), &name)));

@@ -26,6 +26,7 @@ pub use tap::{Tap, TapError};
 pub use user::{User, UserError, UserInfo};
 
 use crate::event::EventHandle;
+use crate::fault::CableListener;
 use crate::netport::FramePort;
 pub use crate::sys::Notices;
 
@@ -38,12 +39,14 @@ pub struct Surroundings {
     pub notices: Notices,
     /// Hears of connections.
     pub happenings: NetdevEvents,
+    /// Hears of faults that strike.
+    pub faults: CableListener,
 }
 
 impl Surroundings {
-    /// Surroundings in which nobody wants to hear of connections.
+    /// Surroundings in which nobody wants to hear of connections and faults.
     pub fn new(events: EventHandle, notices: Notices) -> Self {
-        Self { events, notices, happenings: NetdevEvents::default() }
+        Self { events, notices, happenings: NetdevEvents::default(), faults: CableListener::default() }
     }
 }
 

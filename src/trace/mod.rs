@@ -14,7 +14,7 @@ mod record;
 mod symbols;
 mod timeline;
 
-pub use names::{NAMES, name_of};
+pub use names::{NAMES, is_of_the_device, name_of};
 pub use pattern::matches;
 pub use symbols::{SymbolError, Symbols};
 pub use timeline::{Format, Options, Timeline, TraceError, Tracer};

@@ -1,5 +1,6 @@
 //! The events' names, as `-trace` patterns and trace lines know them.
 
+use crate::fault::{CableEffect, CableHit};
 use crate::nic::e1000::observe::{Event, Ring};
 
 /// Every name and what it stands for.
@@ -24,11 +25,30 @@ pub const NAMES: &[(&str, &str)] = &[
     ("e1000_link", "the link went up or down"),
     ("e1000_phy", "a PHY register was accessed through MDIC"),
     ("e1000_eeprom", "an EEPROM word was read or programmed"),
+    ("e1000_fault", "a -fault struck in the card: plan, seed, what happens"),
     ("e1000_finding", "the driver doctor found something (with -d guest_errors)"),
+    (
+        "net_fault_frame",
+        "a -fault struck a frame on a netdev's cable: plan, seed, direction, length, what was done",
+    ),
+    ("net_fault_link", "a -fault pulled a netdev's cable out, or put it in"),
 ];
 
 /// The name of a finding of the doctor.
 pub(super) const FINDING: &str = "e1000_finding";
+
+/// The name of a fault on a cable.
+pub(super) fn name_of_hit(hit: &CableHit<'_>) -> &'static str {
+    match hit.what {
+        CableEffect::Frame { .. } => "net_fault_frame",
+        CableEffect::Link { .. } => "net_fault_link",
+    }
+}
+
+/// Whether `name` is that of something that happens in a NIC ([`name_of`]).
+pub fn is_of_the_device(name: &str) -> bool {
+    name.starts_with("e1000_") && name != FINDING
+}
 
 /// The name of `event`.
 pub fn name_of(event: &Event<'_>) -> &'static str {
@@ -54,5 +74,28 @@ pub fn name_of(event: &Event<'_>) -> &'static str {
         Event::Phy { .. } => "e1000_phy",
         Event::Eeprom { .. } => "e1000_eeprom",
         Event::Fault { .. } => "e1000_fault",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NAMES;
+
+    #[test]
+    fn what_has_a_name_can_be_asked_for() {
+        let source = include_str!("names.rs");
+        let functions = source.split_once("/// The name of `event`").unwrap().1;
+        let hits = source.split_once("fn name_of_hit").unwrap().1.split_once('}').unwrap().0;
+        let named = |text: &str| -> Vec<String> {
+            text.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+        };
+        let all = [named(functions), named(hits)].concat();
+        assert!(all.len() > 20, "{all:?}");
+        for name in all {
+            assert!(
+                NAMES.iter().any(|(known, _)| *known == name),
+                "{name} is not in NAMES: no pattern finds it"
+            );
+        }
     }
 }

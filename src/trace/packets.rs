@@ -1,7 +1,9 @@
 //! pcapng: each frame with a comment that says which descriptors it had, what became of it, and which causes it raised.
 //!
 //! A transmitted frame is written when its descriptors are reported, a received one when it has been placed, so
-//! that the comment can tell the end of it.
+//! that the comment can tell the end of it. A frame that a fault hits on a netdev's cable is written as it was before,
+//! under the name `ID-cable`. What a limit leaves out is counted, in the comment of the next frame and in statistics
+//! of each interface.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,11 +14,14 @@ use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPa
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
 use pcap_file::{DataLink, PcapError};
 
 use super::bits::causes;
 use super::descriptors;
+use super::limit::Limit;
 use super::record::words;
+use crate::fault::{CableEffect, CableHit};
 use crate::nic::e1000::observe::{Disposition, Event, Moment, Ring};
 
 /// Frames that wait for their descriptors' report at most; more than a packet's segments.
@@ -28,6 +33,8 @@ const NAMED: usize = 8;
 pub(super) struct Packets {
     out: Output,
     nics: Vec<Nic>,
+    /// Frames a second.
+    limit: Limit,
 }
 
 struct Output {
@@ -44,6 +51,12 @@ struct Nic {
     tx: Notes,
     rx: Notes,
     waiting: Vec<Packet>,
+    /// Frames that were written, or wait.
+    taken: u64,
+    /// Frames more than the limit.
+    dropped: u64,
+    /// Of them, those that no comment has told.
+    untold: u64,
 }
 
 impl std::fmt::Debug for Packets {
@@ -100,37 +113,79 @@ fn broken(error: PcapError) -> io::Error {
 }
 
 impl Packets {
-    /// Begins a file. `epoch`: time since 1970 at device time zero.
-    pub fn new(file: File, epoch: Duration) -> io::Result<Self> {
+    /// Begins a file. `epoch`: time since 1970 at device time zero; `limit`: frames a second, zero for all.
+    pub fn new(file: File, epoch: Duration, limit: u32) -> io::Result<Self> {
         let mut writer = PcapNgWriter::new(Whole { file, block: Vec::new() }).map_err(broken)?;
         writer.get_mut().flush()?;
-        Ok(Self { out: Output { writer, epoch }, nics: Vec::new() })
+        Ok(Self { out: Output { writer, epoch }, nics: Vec::new(), limit: Limit::new(limit) })
     }
 
-    /// Takes note of an event of `nic`, and writes frames that are complete by it.
-    pub fn event(&mut self, nic: &str, moment: &Moment, event: &Event<'_>) -> io::Result<()> {
-        let known = self.nics.iter().position(|known| known.name == nic);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let (interface, name) = (self.nics.len() as u32, nic.to_owned());
-                self.out.add_interface(nic)?;
-                let (tx, rx, waiting) = (Notes::default(), Notes::default(), Vec::new());
-                self.nics.push(Nic { name, interface, tx, rx, waiting });
-                self.nics.len() - 1
-            }
-        };
-        self.nics[at].event(&mut self.out, moment, event)
+    /// Takes note of an event of `nic`, and writes frames that are complete by it. A frame that is not `wanted` is only
+    /// taken note of.
+    pub fn event(&mut self, nic: &str, moment: &Moment, event: &Event<'_>, wanted: bool) -> io::Result<()> {
+        let at = self.interface(nic)?;
+        let limit = wanted.then_some(&mut self.limit);
+        self.nics[at].event(&mut self.out, limit, moment, event)
     }
 
-    /// Writes what still waits.
-    pub fn finish(&mut self) -> io::Result<()> {
-        self.nics.iter_mut().try_for_each(|nic| nic.write_waiting(&mut self.out, ""))
+    /// Writes the frame that a fault has hit on a cable.
+    pub fn cable_fault(&mut self, now_ns: u64, hit: &CableHit<'_>) -> io::Result<()> {
+        let CableEffect::Frame { to_guest, bytes, done, .. } = hit.what else { return Ok(()) };
+        let at = self.interface(&format!("{}-cable", hit.netdev))?;
+        let nic = &mut self.nics[at];
+        let Some(before) = nic.admit(&mut self.limit, now_ns) else { return Ok(()) };
+        let comment = format!("{before}-fault {},id={}: {done}", hit.kind, hit.id);
+        let at = self.out.epoch + Duration::from_nanos(now_ns);
+        let (bytes, original) = (bytes.to_vec(), bytes.len());
+        self.out.write(nic.interface, Packet { at, bytes, original, inbound: to_guest, comment })
+    }
+
+    /// The place of this interface in `nics`; a new one is written down.
+    fn interface(&mut self, name: &str) -> io::Result<usize> {
+        if let Some(at) = self.nics.iter().position(|known| known.name == name) {
+            return Ok(at);
+        }
+        self.out.add_interface(name)?;
+        let (interface, name) = (self.nics.len() as u32, name.to_owned());
+        let (tx, rx, waiting) = (Notes::default(), Notes::default(), Vec::new());
+        self.nics.push(Nic { name, interface, tx, rx, waiting, taken: 0, dropped: 0, untold: 0 });
+        Ok(self.nics.len() - 1)
+    }
+
+    /// Writes what still waits, and the statistics.
+    pub fn finish(&mut self, now_ns: u64) -> io::Result<()> {
+        let at = self.out.epoch + Duration::from_nanos(now_ns);
+        for nic in &mut self.nics {
+            nic.write_waiting(&mut self.out, "")?;
+            self.out.write_statistics(nic, at)?;
+        }
+        Ok(())
     }
 }
 
 impl Nic {
-    fn event(&mut self, out: &mut Output, moment: &Moment, event: &Event<'_>) -> io::Result<()> {
+    /// Whether a frame may be written: what its comment begins with, then.
+    fn admit(&mut self, limit: &mut Limit, now_ns: u64) -> Option<String> {
+        if !limit.event(now_ns).take {
+            self.dropped += 1;
+            self.untold += 1;
+            return None;
+        }
+        self.taken += 1;
+        Some(match std::mem::take(&mut self.untold) {
+            0 => String::new(),
+            frames => format!("{frames} frames more than limit= were left out before this one\n"),
+        })
+    }
+
+    /// `limit`: none if a frame is not wanted.
+    fn event(
+        &mut self,
+        out: &mut Output,
+        limit: Option<&mut Limit>,
+        moment: &Moment,
+        event: &Event<'_>,
+    ) -> io::Result<()> {
         let at = out.epoch + Duration::from_nanos(moment.now_ns);
         match *event {
             Event::Fetched { ring: Ring::Tx, slot, raw } => {
@@ -143,7 +198,9 @@ impl Nic {
                 self.rx.0.push(format!("RDH = {head}, at once: {}", or_nothing(&causes(set))));
             }
             Event::Sent(frame) if frame.disposition != Disposition::PeerFull && !frame.head.is_empty() => {
-                let mut comment = self.tx.take();
+                let notes = self.tx.take();
+                let before = limit.and_then(|limit| self.admit(limit, moment.now_ns));
+                let Some(mut comment) = before.map(|before| before + &notes) else { return Ok(()) };
                 if let Some(mss) = frame.mss {
                     comment += &format!("\nto be cut into segments of {mss} bytes");
                 }
@@ -159,7 +216,10 @@ impl Nic {
                 self.write_waiting(out, &format!("\nTDH = {head}, causes: {}", or_nothing(&causes(set))))?;
             }
             Event::Arrived { head, payload, len, disposition } => {
-                let comment = format!("{}\n{}", words(disposition), self.rx.take()).trim_end().to_owned();
+                let notes = self.rx.take();
+                let before = limit.and_then(|limit| self.admit(limit, moment.now_ns));
+                let Some(before) = before else { return Ok(()) };
+                let comment = format!("{before}{}\n{notes}", words(disposition)).trim_end().to_owned();
                 let bytes = [head, payload].concat();
                 let original = len.max(bytes.len());
                 out.write(self.interface, Packet { at, bytes, original, inbound: true, comment })?;
@@ -188,6 +248,23 @@ impl Output {
                 InterfaceDescriptionOption::IfTsResol(9),
             ],
         };
+        self.writer.write_pcapng_block(block).map_err(broken)?;
+        self.writer.get_mut().flush()
+    }
+
+    fn write_statistics(&mut self, nic: &Nic, at: Duration) -> io::Result<()> {
+        let mut options = vec![
+            InterfaceStatisticsOption::IsbIfRecv(nic.taken + nic.dropped),
+            InterfaceStatisticsOption::IsbIfDrop(nic.dropped),
+        ];
+        if nic.dropped > 0 {
+            let comment = format!("{} frames more than limit= were left out", nic.dropped);
+            options.push(InterfaceStatisticsOption::Comment(comment.into()));
+        }
+        let nanoseconds = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        // The upper half comes first in the file (pcapng, section 4.6), which the encoder leaves to us.
+        let timestamp = nanoseconds.rotate_left(32);
+        let block = InterfaceStatisticsBlock { interface_id: nic.interface, timestamp, options };
         self.writer.write_pcapng_block(block).map_err(broken)?;
         self.writer.get_mut().flush()
     }

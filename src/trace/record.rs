@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use super::bits::{causes, decode};
 use super::descriptors;
-use super::names::{FINDING, name_of};
+use super::names::{FINDING, name_of, name_of_hit};
 use super::symbols::Symbols;
+use crate::fault::{CableEffect, CableHit};
 use crate::nic::e1000::doctor::Finding;
 use crate::nic::e1000::observe::{Disposition, Event, Moment, Ring, SentFrame};
 
@@ -62,10 +63,27 @@ impl Record {
         Self { name: FINDING, moment: finding.moment, fields }
     }
 
-    /// One line.
-    pub fn line(&self, nic: &str, symbols: &Symbols) -> String {
+    /// A fault on a cable.
+    pub fn cable_fault(now_ns: u64, hit: &CableHit<'_>) -> Self {
+        let mut fields = struck(hit.id, hit.kind, hit.hit);
+        match hit.what {
+            CableEffect::Frame { to_guest, bytes, seed, of, done } => fields.extend([
+                ("of", number(of)),
+                ("seed", number(seed)),
+                ("way", text(if to_guest { "to the guest" } else { "from the guest" })),
+                ("length", number(bytes.len() as u64)),
+                ("done", text(done.to_string())),
+                ("addresses", text(addresses(bytes))),
+            ]),
+            CableEffect::Link { up } => fields.push(("cable", text(if up { "in" } else { "out" }))),
+        }
+        Self { name: name_of_hit(hit), moment: Moment { now_ns, ..Moment::default() }, fields }
+    }
+
+    /// One line; `place` is the NIC's or the netdev's name.
+    pub fn line(&self, place: &str, symbols: &Symbols) -> String {
         let now = self.moment.now_ns;
-        let mut line = format!("{:>6}.{:09} {nic} {}", now / 1_000_000_000, now % 1_000_000_000, self.name);
+        let mut line = format!("{:>6}.{:09} {place} {}", now / 1_000_000_000, now % 1_000_000_000, self.name);
         for (key, value) in &self.fields {
             // Writing to a string cannot fail.
             let _ = match value {
@@ -87,10 +105,11 @@ impl Record {
     }
 
     /// One JSON object on a line.
-    pub fn json(&self, nic: &str, symbols: &Symbols) -> String {
+    pub fn json(&self, place: &str, symbols: &Symbols) -> String {
         let mut object = Map::new();
         object.insert("ns".into(), self.moment.now_ns.into());
-        object.insert("nic".into(), nic.into());
+        let key = if self.name.starts_with("net_") { "netdev" } else { "nic" };
+        object.insert(key.into(), place.into());
         object.insert("event".into(), self.name.into());
         for (key, value) in &self.fields {
             object.insert(
@@ -194,8 +213,17 @@ fn fields(event: &Event<'_>) -> Vec<(&'static str, Field)> {
         Event::Eeprom { address, value, write } => {
             vec![("word", hex(address)), ("access", verb(write)), ("value", hex(value))]
         }
-        Event::Fault { fault } => vec![("kind", text(fault.name()))],
+        Event::Fault { fault, plan, hit, of, seed } => {
+            let mut fields = struck(plan, fault.name(), hit);
+            fields.extend([("of", number(of)), ("seed", number(seed)), ("done", text(fault.effect()))]);
+            fields
+        }
     }
+}
+
+/// A plan that has struck.
+fn struck(plan: &str, kind: &str, hit: u64) -> Vec<(&'static str, Field)> {
+    vec![("plan", text(plan)), ("kind", text(kind)), ("hit", number(hit))]
 }
 
 /// A disposition in words.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::limit::Limit;
-use super::names::{FINDING, NAMES, name_of};
+use super::names::{FINDING, NAMES, name_of, name_of_hit};
 use super::packets::Packets;
 use super::pattern::matches;
 use super::record::Record;
 use super::symbols::Symbols;
+use crate::fault::CableHit;
 use crate::nic::e1000::doctor::Finding;
 use crate::nic::e1000::observe::{Event, Moment, Observer};
 
@@ -35,7 +36,7 @@ pub struct Options {
     pub file: Option<PathBuf>,
     /// How they are written.
     pub format: Format,
-    /// Events a second; zero: no limit. Frames of a pcapng file have none.
+    /// Events a second, or frames of a pcapng file; zero: no limit.
     pub limit: u32,
     /// Time since 1970 at device time zero.
     pub epoch: Duration,
@@ -47,6 +48,9 @@ pub enum TraceError {
     /// No event has such a name.
     #[error("-trace {0}: no event has such a name; -trace help lists them")]
     NoEvent(String),
+    /// Only a file can have such a format.
+    #[error("-trace format=pcapng needs file=")]
+    NoFile,
     /// The file.
     #[error("-trace file={}: {source}", path.display())]
     File {
@@ -61,6 +65,7 @@ enum Sink {
     Lines {
         out: Box<dyn Write + Send>,
         json: bool,
+        limit: Limit,
     },
     Packets(Packets),
     /// Writing failed: the error was told, and nothing more is tried.
@@ -69,7 +74,8 @@ enum Sink {
 
 struct State {
     sink: Sink,
-    limit: Limit,
+    /// The moment of the last event.
+    now_ns: u64,
 }
 
 /// One `-trace`.
@@ -100,18 +106,20 @@ impl Timeline {
         if names.is_empty() {
             return Err(TraceError::NoEvent(options.pattern.clone()));
         }
+        let lines = |out: Box<dyn Write + Send>| {
+            let (json, limit) = (options.format == Format::Json, Limit::new(options.limit));
+            Sink::Lines { out, json, limit }
+        };
         let sink = match (&options.file, options.format) {
             (Some(path), Format::PcapNg) => {
-                let packets = Packets::new(create(path)?, options.epoch);
+                let packets = Packets::new(create(path)?, options.epoch, options.limit);
                 Sink::Packets(packets.map_err(|source| TraceError::File { path: path.clone(), source })?)
             }
-            (Some(path), format) => {
-                Sink::Lines { out: Box::new(create(path)?), json: format == Format::Json }
-            }
-            (None, format) => Sink::Lines { out: Box::new(io::stderr()), json: format == Format::Json },
+            (None, Format::PcapNg) => return Err(TraceError::NoFile),
+            (Some(path), _) => lines(Box::new(create(path)?)),
+            (None, _) => lines(Box::new(io::stderr())),
         };
-        let state = State { sink, limit: Limit::new(options.limit) };
-        Ok(Arc::new(Self { names, symbols, state: Mutex::new(state) }))
+        Ok(Arc::new(Self { names, symbols, state: Mutex::new(State { sink, now_ns: 0 }) }))
     }
 
     /// A finding of the doctor of `nic`.
@@ -122,16 +130,29 @@ impl Timeline {
         }
     }
 
+    /// A fault has struck on a cable.
+    pub fn cable_fault(&self, now_ns: u64, hit: &CableHit<'_>) {
+        if self.names.contains(&name_of_hit(hit)) {
+            let mut state = self.lock();
+            if let Sink::Packets(packets) = &mut state.sink {
+                let written = packets.cable_fault(now_ns, hit);
+                state.check(now_ns, written);
+            } else {
+                state.put(hit.netdev, &self.symbols, now_ns, || Record::cable_fault(now_ns, hit));
+            }
+        }
+    }
+
     /// The run is over: what still waits is written.
     pub fn finish(&self) {
         let mut state = self.lock();
-        let dropped = state.limit.rest();
-        state.tell_dropped(dropped);
-        if let Sink::Packets(packets) = &mut state.sink
-            && let Err(error) = packets.finish()
-        {
-            state.fail(&error);
-        }
+        let now_ns = state.now_ns;
+        let written = match &mut state.sink {
+            Sink::Lines { out, json, limit } => tell_dropped(out, *json, limit.rest()),
+            Sink::Packets(packets) => packets.finish(now_ns),
+            Sink::Broken => Ok(()),
+        };
+        state.check(now_ns, written);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,39 +160,35 @@ impl Timeline {
     }
 }
 
+/// Says how many events the limit has left out, if any.
+fn tell_dropped(out: &mut dyn Write, json: bool, dropped: u64) -> io::Result<()> {
+    match (dropped, json) {
+        (0, _) => Ok(()),
+        (_, true) => out.write_all(format!("{{\"event\":\"dropped\",\"count\":{dropped}}}\n").as_bytes()),
+        (_, false) => out.write_all(format!("... {dropped} events more than limit= dropped\n").as_bytes()),
+    }
+}
+
 impl State {
-    fn put(&mut self, nic: &str, symbols: &Symbols, now_ns: u64, record: impl FnOnce() -> Record) {
-        let verdict = self.limit.event(now_ns);
-        self.tell_dropped(verdict.dropped);
-        let Sink::Lines { out, json } = &mut self.sink else { return };
-        if verdict.take {
+    fn put(&mut self, place: &str, symbols: &Symbols, now_ns: u64, record: impl FnOnce() -> Record) {
+        let Sink::Lines { out, json, limit } = &mut self.sink else { return };
+        let verdict = limit.event(now_ns);
+        let mut written = tell_dropped(out, *json, verdict.dropped);
+        if verdict.take && written.is_ok() {
             let record = record();
-            let line = if *json { record.json(nic, symbols) } else { record.line(nic, symbols) };
-            if let Err(error) = out.write_all(line.as_bytes()) {
-                self.fail(&error);
-            }
+            let line = if *json { record.json(place, symbols) } else { record.line(place, symbols) };
+            written = out.write_all(line.as_bytes());
         }
+        self.check(now_ns, written);
     }
 
-    fn tell_dropped(&mut self, dropped: u64) {
-        if dropped == 0 {
-            return;
+    /// Something happened, and was written or not.
+    fn check(&mut self, now_ns: u64, written: io::Result<()>) {
+        self.now_ns = self.now_ns.max(now_ns);
+        if let Err(error) = written {
+            eprintln!("minivmm: -trace: {error}; the trace ends here");
+            self.sink = Sink::Broken;
         }
-        if let Sink::Lines { out, json } = &mut self.sink {
-            let line = if *json {
-                format!("{{\"event\":\"dropped\",\"count\":{dropped}}}\n")
-            } else {
-                format!("... {dropped} events more than limit= dropped\n")
-            };
-            if let Err(error) = out.write_all(line.as_bytes()) {
-                self.fail(&error);
-            }
-        }
-    }
-
-    fn fail(&mut self, error: &io::Error) {
-        eprintln!("minivmm: -trace: {error}; the trace ends here");
-        self.sink = Sink::Broken;
     }
 }
 
@@ -194,15 +211,12 @@ impl Observer for Tracer {
         let timeline = &*self.timeline;
         let name = name_of(event);
         let mut state = timeline.lock();
+        let wanted = timeline.names.contains(&name);
         if let Sink::Packets(packets) = &mut state.sink {
             // Descriptors and causes are for the comments; the pattern chooses frames.
-            let frame = matches!(event, Event::Sent(_) | Event::Arrived { .. });
-            if (!frame || timeline.names.contains(&name))
-                && let Err(error) = packets.event(&self.nic, moment, event)
-            {
-                state.fail(&error);
-            }
-        } else if timeline.names.contains(&name) {
+            let written = packets.event(&self.nic, moment, event, wanted);
+            state.check(moment.now_ns, written);
+        } else if wanted {
             state.put(&self.nic, &timeline.symbols, moment.now_ns, || Record::of(moment, event));
         }
     }

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use etherparse::PacketBuilder;
 use minivmm::bus::{Access, Width};
+use minivmm::netport::checksum::Sum;
+use minivmm::netport::{Delivery, Offloads};
 use minivmm::nic::e1000::doctor::{Doctor, KINDS, Severity};
 use minivmm::nic::e1000::spec::{cause, ctrl, eeprom, mdic, rah, rctl, reg, tctl, txd};
 use minivmm::nic::e1000::testing::{
@@ -19,9 +22,18 @@ const N: u32 = 16;
 
 /// A bench whose device has a doctor.
 fn bench() -> (TestNic, Arc<Doctor>) {
-    let doctor = Arc::new(Doctor::new(Model::default(), |_| ()));
+    bench_of(Model::default())
+}
+
+fn bench_of(model: Model) -> (TestNic, Arc<Doctor>) {
+    let doctor = Arc::new(Doctor::new(model, |_| ()));
     let observer = Some(doctor.clone() as _);
-    (TestNic::new(Config { observer, strict: true, ..Config::new(MAC) }), doctor)
+    (TestNic::new(Config { model, observer, strict: true, ..Config::new(MAC) }), doctor)
+}
+
+/// The part that a kind of finding is about.
+fn model_of(id: &str) -> Model {
+    if id == "E1000-DMA-006" { Model::I82545Em } else { Model::default() }
 }
 
 fn ids(doctor: &Doctor, least: Severity) -> Vec<&'static str> {
@@ -60,6 +72,46 @@ fn access(bench: &TestNic, offset: u64, width: Width) {
     let _ = bench.nic.bar_write(BAR_MMIO, offset, 0, &Access::plain(width));
 }
 
+/// A packet whose checksum the device is to insert.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flow {
+    v6: bool,
+    udp: bool,
+    payload: usize,
+}
+
+/// The packet with the pseudo-header's sum (and `error` more) in its checksum field; where its transport header and that
+/// field are.
+fn seeded(flow: Flow, error: u16) -> (Vec<u8>, usize, usize) {
+    let builder = PacketBuilder::ethernet2(MAC, OTHER);
+    let ip = if flow.v6 {
+        builder.ipv6([1; 16], [2; 16], 64)
+    } else {
+        builder.ipv4([10, 0, 2, 15], [10, 0, 2, 2], 64)
+    };
+    let payload = vec![0x5a; flow.payload];
+    let mut frame = Vec::new();
+    if flow.udp {
+        ip.udp(1000, 2000).write(&mut frame, &payload).unwrap();
+    } else {
+        ip.tcp(1000, 2000, 7, 512).write(&mut frame, &payload).unwrap();
+    }
+    let start = if flow.v6 { 54 } else { 34 };
+    let at = start + if flow.udp { 6 } else { 16 };
+    let mut sum = Sum::new(if flow.udp { 17 } else { 6 });
+    sum.add(&frame[if flow.v6 { 22..54 } else { 26..34 }]);
+    sum.add_word((frame.len() - start) as u16 + error);
+    frame[at..at + 2].copy_from_slice(&sum.folded().to_be_bytes());
+    (frame, start, at)
+}
+
+fn send_seeded(b: &mut TestNic, frame: &[u8], start: usize, at: usize) {
+    b.poke(TX_BUFFERS, frame);
+    b.queue_descriptor(context(start as u64, at as u64, false, 0, 0, 0));
+    b.queue_data(TX_BUFFERS, frame.len() as u32, FRAME, txd::POPTS_TXSM, 0);
+    b.ring_doorbell();
+}
+
 const CASES: &[(&str, Sequence)] = &[
     ("E1000-DMA-001", |b, wrong| {
         b.dma.set_enabled(!wrong);
@@ -96,6 +148,13 @@ const CASES: &[(&str, Sequence)] = &[
         }
         b.inject(&frame_to(MAC, 60));
     }),
+    ("E1000-DMA-006", |b, wrong| {
+        b.start_rx(N, rctl::BAM);
+        b.write(reg::RCTL, 0);
+        // 256 bytes, up to a multiple of 64 KiB or across it.
+        b.write(reg::RDBAL, if wrong { 0x2_ff80 } else { 0x2_ff00 });
+        b.write(reg::RCTL, rctl::EN | rctl::BAM);
+    }),
     ("E1000-EEP-001", |b, wrong| {
         b.write(reg::EECD, eeprom::CS | if wrong { 0 } else { eeprom::REQ });
         b.write(reg::EECD, 0);
@@ -105,6 +164,13 @@ const CASES: &[(&str, Sequence)] = &[
         if wrong {
             b.write(reg::EECD, eeprom::REQ);
         }
+        b.start_rx(N, rctl::BAM);
+    }),
+    ("E1000-EEP-003", |b, wrong| {
+        b.write(reg::EECD, eeprom::REQ);
+        b.write(reg::EECD, eeprom::REQ | eeprom::CS);
+        b.write(reg::EECD, if wrong { eeprom::CS } else { eeprom::REQ });
+        b.write(reg::EECD, 0);
         b.start_rx(N, rctl::BAM);
     }),
     ("E1000-INT-001", |b, wrong| {
@@ -144,6 +210,13 @@ const CASES: &[(&str, Sequence)] = &[
         (0..if wrong { 1000 } else { 10 }).for_each(|_| {
             b.read(reg::ICR);
         });
+    }),
+    ("E1000-INT-005", |b, wrong| {
+        b.write(reg::IMS, cause::LSC);
+        if !wrong {
+            b.write(reg::IMC, !0);
+        }
+        b.write(reg::CTRL, ctrl::RST);
     }),
     ("E1000-LNK-001", |b, wrong| {
         b.start_tx(N);
@@ -336,6 +409,33 @@ const CASES: &[(&str, Sequence)] = &[
         b.write(reg::RDTR, if wrong { 8 } else { 0 });
         b.start_rx(N, rctl::BAM);
     }),
+    ("E1000-RX-019", |b, wrong| {
+        b.start_rx(N, rctl::BAM);
+        for _ in 0..N + 2 {
+            b.inject(&frame_to(MAC, 60));
+        }
+        if !wrong {
+            b.write(reg::RDT, 4);
+        }
+        b.advance(2_000_000_000);
+        b.read(reg::STATUS);
+    }),
+    ("E1000-RX-020", |b, wrong| {
+        b.start_rx(N, rctl::BAM);
+        // The first one waits for three others, meanwhile the driver takes its buffer away.
+        b.write(reg::RXDCTL, 1 << 24 | 4 << 16);
+        b.write(reg::RDTR, 1000);
+        b.inject(&frame_to(MAC, 100));
+        if wrong {
+            b.post_rx_descriptor(0, RX_BUFFERS + 0x10_0000);
+        }
+        (0..3).for_each(|_| assert_eq!(b.inject(&frame_to(MAC, 100)), Delivery::Taken));
+    }),
+    ("E1000-RX-021", |b, wrong| {
+        b.write(reg::ITR, 200);
+        b.write(reg::RADV, if wrong { 49 } else { 50 });
+        b.start_rx(N, rctl::BAM);
+    }),
     ("E1000-TX-001", |b, wrong| {
         b.start_tx(N);
         b.write(reg::TCTL, 0);
@@ -483,21 +583,134 @@ const CASES: &[(&str, Sequence)] = &[
         b.peer.set_room(1);
         minivmm::netport::FramePort::peer_ready(&*b.nic);
     }),
+    ("E1000-TX-023", |b, wrong| {
+        b.start_tx(N);
+        let (frame, start, at) = seeded(Flow::default(), if wrong { 1 } else { 0 });
+        send_seeded(b, &frame, start, at);
+    }),
 ];
 
 #[test]
 fn each_kind_is_found_and_the_correct_sequence_gives_none() {
     for (id, sequence) in CASES {
-        let (mut nic, doctor) = bench();
+        let (mut nic, doctor) = bench_of(model_of(id));
         sequence(&mut nic, true);
         let found = ids(&doctor, Severity::Note);
         assert!(found.contains(id), "{id} was not found, but {found:?}");
-        let (mut nic, doctor) = bench();
+        let (mut nic, doctor) = bench_of(model_of(id));
         sequence(&mut nic, false);
         let found = doctor.findings();
         let bad = found.iter().find(|f| f.kind.id == *id || f.kind.severity > Severity::Note);
         assert!(bad.is_none(), "{id}, done right: {bad:?}");
     }
+}
+
+#[test]
+fn wrong_seeds_are_found_whoever_computes_the_rest() {
+    let finds = |flow: Flow, error: u16, accepts: Offloads| {
+        let (mut nic, doctor) = bench();
+        nic.peer.set_accepts(accepts);
+        nic.start_tx(N);
+        let (frame, start, at) = seeded(flow, error);
+        send_seeded(&mut nic, &frame, start, at);
+        assert_eq!(nic.peer.take_all().len(), 1);
+        ids(&doctor, Severity::Note).contains(&"E1000-TX-023")
+    };
+    let all = Offloads { csum: true, tso4: true, tso6: true };
+    for (v6, udp, payload) in
+        [(false, false, 0), (false, true, 1), (true, false, 99), (true, true, 1400), (false, false, 1460)]
+    {
+        let flow = Flow { v6, udp, payload };
+        for accepts in [Offloads::default(), all] {
+            assert!(!finds(flow, 0, accepts), "{flow:?} {accepts:?}");
+            assert!(finds(flow, 1, accepts), "{flow:?} {accepts:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_device_was_not_asked_to_sum_is_the_drivers_business() {
+    let (mut nic, doctor) = bench();
+    nic.start_tx(N);
+    let (frame, start, at) = seeded(Flow { payload: 10, ..Flow::default() }, 1);
+    nic.send(&frame);
+    // A fragment's checksum covers more than the frame.
+    let mut fragment = frame.clone();
+    fragment[20] = 0x20;
+    send_seeded(&mut nic, &fragment, start, at);
+    // UDP without a checksum, which the device is asked to insert somewhere else.
+    let (mut none, start, _) = seeded(Flow { udp: true, payload: 30, v6: false }, 0);
+    none[40..42].fill(0);
+    send_seeded(&mut nic, &none, start, 60);
+    // No IP at all.
+    send_seeded(&mut nic, &frame_to(OTHER, 100), 34, 50);
+    // Lengths that contradict each other.
+    let mut long = frame;
+    long[16..18].copy_from_slice(&2000u16.to_be_bytes());
+    send_seeded(&mut nic, &long, start, at);
+    assert_eq!(nic.peer.take_all().len(), 5);
+    assert_eq!(ids(&doctor, Severity::Note), [""; 0]);
+}
+
+#[test]
+fn a_legacy_descriptor_with_a_wrong_seed_is_found() {
+    for error in [0, 1] {
+        let (mut nic, doctor) = bench();
+        nic.start_tx(N);
+        let (frame, start, at) = seeded(Flow { payload: 100, ..Flow::default() }, error);
+        nic.poke(TX_BUFFERS, &frame);
+        let sums = (frame.len() | at << 16) as u64 | u64::from(FRAME | txd::IC) | (start as u64) << 40;
+        nic.queue_descriptor([TX_BUFFERS, sums]);
+        nic.ring_doorbell();
+        assert_eq!(ids(&doctor, Severity::Note).contains(&"E1000-TX-023"), error == 1);
+    }
+}
+
+#[test]
+fn only_an_82545_minds_64_kib() {
+    for model in Model::ALL {
+        let (mut nic, doctor) = bench_of(model);
+        nic.start_rx(N, rctl::BAM);
+        // 1522 bytes may come: one buffer ends at the border, the other behind it.
+        nic.post_rx_descriptor(0, 0x50_0000 - 1522);
+        nic.post_rx_descriptor(1, 0x51_0000 - 1521);
+        receive(&mut nic, 1);
+        assert!(ids(&doctor, Severity::Note).is_empty(), "{model:?}");
+        receive(&mut nic, 1);
+        let found = ids(&doctor, Severity::Note);
+        assert_eq!(found == ["E1000-DMA-006"], model == Model::I82545Em, "{model:?}: {found:?}");
+    }
+    let (mut nic, doctor) = bench_of(Model::I82545Em);
+    nic.start_tx(N);
+    nic.write(reg::TCTL, 0);
+    nic.write(reg::TDBAL, 0x1_fff0);
+    nic.write(reg::TCTL, tctl::EN | tctl::PSP);
+    nic.send(&frame_to(OTHER, 60));
+    assert!(ids(&doctor, Severity::Note).contains(&"E1000-DMA-006"));
+}
+
+#[test]
+fn an_eeprom_left_selected_is_found_when_the_receiver_goes_on() {
+    let (mut nic, doctor) = bench_of(Model::I82544Gc);
+    nic.write(reg::EECD, eeprom::CS);
+    nic.start_rx(N, rctl::BAM);
+    assert_eq!(ids(&doctor, Severity::Note), ["E1000-EEP-003"]);
+}
+
+#[test]
+fn the_longest_frame_is_what_pba_leaves_of_the_fifo() {
+    let finds = |rxa: u32, len: u32| {
+        let (mut nic, doctor) = bench();
+        nic.write(reg::PBA, rxa);
+        nic.write(reg::CTRL, ctrl::RST);
+        nic.advance(5_000_000);
+        nic.start_tx(N);
+        nic.queue_legacy(TX_BUFFERS, len, FRAME);
+        nic.ring_doorbell();
+        ids(&doctor, Severity::Note).contains(&"E1000-TX-010")
+    };
+    assert!(!finds(56, 8 * 1024 - 80) && finds(56, 8 * 1024 - 79));
+    assert!(!finds(40, 16288));
 }
 
 #[test]

@@ -226,13 +226,16 @@ fn plans_have_names_and_count_for_themselves() {
     assert_eq!(counts, [("f".to_owned(), 1, 4), ("g".to_owned(), 1, 4)]);
 }
 
+/// What was heard of hits: the fault, the plan, how often it has struck, of how many, its seed.
+type Told = (CardFault, String, u64, u64, u64);
+
 #[derive(Debug, Default)]
-struct Heard(Mutex<Vec<CardFault>>);
+struct Heard(Mutex<Vec<Told>>);
 
 impl Observer for Heard {
     fn event(&self, _: &Moment, event: &Event<'_>) {
-        if let Event::Fault { fault } = *event {
-            self.0.lock().unwrap().push(fault);
+        if let Event::Fault { fault, plan, hit, of, seed } = *event {
+            self.0.lock().unwrap().push((fault, plan.to_owned(), hit, of, seed));
         }
     }
 }
@@ -248,8 +251,10 @@ fn observers_hear_of_each_hit_and_of_nothing_else() {
     }
     bench.send(&frame_to(MAC, 100));
     assert_eq!(*heard.0.lock().unwrap(), []);
-    assert!(bench.nic.add_fault("f", CardFault::DmaError, 0, ONCE));
-    bench.send(&frame_to(MAC, 100));
-    bench.send(&frame_to(MAC, 100));
-    assert_eq!(*heard.0.lock().unwrap(), [CardFault::DmaError]);
+    let plan = Schedule { skip: 1, seed: 9, ..ONCE };
+    assert!(bench.nic.add_fault("f", CardFault::DmaError, 0, plan));
+    (0..3).for_each(|_| {
+        bench.send(&frame_to(MAC, 100));
+    });
+    assert_eq!(*heard.0.lock().unwrap(), [(CardFault::DmaError, "f".to_owned(), 1, 2, 9)]);
 }

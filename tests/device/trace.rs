@@ -4,12 +4,16 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use minivmm::fault::{CableEffect, CableHit, CardFault, FrameEffect, Schedule};
+use minivmm::netport::Delivery;
 use minivmm::nic::e1000::Config;
 use minivmm::nic::e1000::coverage::Coverage;
-use minivmm::nic::e1000::spec::{cause, rctl, reg, txd};
+use minivmm::nic::e1000::spec::{cause, mdic, rctl, reg, txd};
 use minivmm::nic::e1000::testing::{MAC, OTHER, TX_BUFFERS, TestNic, frame_to};
 use minivmm::trace::{Format, NAMES, Options, Symbols, Timeline, TraceError, Tracer};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 
 /// A device with a trace of `pattern` into a file.
@@ -115,6 +119,139 @@ fn pcapng_frames_have_comments_with_descriptors_and_causes() {
     assert!(packets[2].2.contains("dropped: Address"));
 }
 
+/// The blocks of a capture: frames (length, comment), and for each interface its name, frames seen, frames left out.
+fn blocks(file: &tempfile::NamedTempFile) -> (Vec<(usize, String)>, Vec<(String, u64, u64)>) {
+    let mut reader = PcapNgReader::new(File::open(file.path()).unwrap()).unwrap();
+    let (mut frames, mut interfaces) = (Vec::new(), Vec::new());
+    while let Some(block) = reader.next_block() {
+        match block.unwrap() {
+            Block::InterfaceDescription(block) => {
+                let name = block.options.iter().find_map(|option| match option {
+                    InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
+                    _ => None,
+                });
+                interfaces.push((name.unwrap(), 0, 0));
+            }
+            Block::EnhancedPacket(packet) => {
+                let comment = packet.options.iter().find_map(|option| match option {
+                    EnhancedPacketOption::Comment(text) => Some(text.to_string()),
+                    _ => None,
+                });
+                frames.push((packet.data.len(), comment.unwrap()));
+            }
+            Block::InterfaceStatistics(block) => {
+                for option in &block.options {
+                    let entry = &mut interfaces[block.interface_id as usize];
+                    match option {
+                        InterfaceStatisticsOption::IsbIfRecv(count) => entry.1 = *count,
+                        InterfaceStatisticsOption::IsbIfDrop(count) => entry.2 = *count,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (frames, interfaces)
+}
+
+#[test]
+fn frames_over_the_limit_of_a_capture_are_counted_in_it() {
+    let (mut bench, timeline, file) = traced("*", Format::PcapNg, 2);
+    bench.start_rx(16, rctl::BAM);
+    (0..5).for_each(|n| assert_eq!(bench.inject(&frame_to(MAC, 60 + n)), Delivery::Taken));
+    bench.advance(1_000_000_000);
+    (0..3).for_each(|n| assert_eq!(bench.inject(&frame_to(MAC, 70 + n)), Delivery::Taken));
+    timeline.finish();
+    let (frames, interfaces) = blocks(&file);
+    let lengths: Vec<usize> = frames.iter().map(|frame| frame.0).collect();
+    assert_eq!(lengths, [60, 61, 70, 71]);
+    assert!(frames[2].1.starts_with("3 frames more than limit= were left out before this one\nstored by"));
+    assert!(frames[2].1.contains("descriptor 5: length=74"), "its own descriptor only: {}", frames[2].1);
+    assert!(!frames[2].1.contains("descriptor 4"), "{}", frames[2].1);
+    assert!(frames[3].1.starts_with("stored by"), "{}", frames[3].1);
+    assert_eq!(interfaces, [("n0".to_owned(), 8, 4)]);
+}
+
+#[test]
+fn a_capture_of_one_direction_has_only_its_frames() {
+    for (pattern, lengths) in [("e1000_tx_frame", vec![60]), ("e1000_rx_*", vec![100, 100])] {
+        let (mut bench, timeline, file) = traced(pattern, Format::PcapNg, 0);
+        traffic(&mut bench);
+        timeline.finish();
+        let (frames, interfaces) = blocks(&file);
+        assert_eq!(frames.iter().map(|frame| frame.0).collect::<Vec<_>>(), lengths, "{pattern}");
+        assert_eq!(interfaces, [("n0".to_owned(), lengths.len() as u64, 0)]);
+    }
+}
+
+/// Two hits on a cable: a frame that is damaged, and the cable itself.
+fn cable_faults(timeline: &Timeline) {
+    let frame = frame_to(OTHER, 60);
+    let done = FrameEffect::Flipped { byte: 20, bit: 3 };
+    let what = CableEffect::Frame { to_guest: true, bytes: &frame, seed: 9, of: 40, done };
+    timeline.cable_fault(1_500_000, &CableHit { netdev: "net0", id: "f1", kind: "corrupt", hit: 2, what });
+    let what = CableEffect::Link { up: false };
+    timeline.cable_fault(2_000_000, &CableHit { netdev: "net0", id: "f2", kind: "link-flap", hit: 1, what });
+}
+
+#[test]
+fn faults_are_in_the_timeline() {
+    let (mut bench, timeline, file) = traced("*fault*", Format::Text, 0);
+    bench.start_tx(8);
+    let schedule = Schedule { skip: 1, seed: 9, ..Schedule::default() };
+    assert!(bench.nic.add_fault("late", CardFault::DmaError, 0, schedule));
+    (0..2).for_each(|_| {
+        bench.send(&frame_to(OTHER, 60));
+    });
+    cable_faults(&timeline);
+    let expected = [
+        "     0.000000000 n0 e1000_fault plan=late kind=dma-error hit=1 of=2 seed=9 done=\"the frame cannot be read\" cpu=0",
+        "     0.001500000 net0 net_fault_frame plan=f1 kind=corrupt hit=2 of=40 seed=9 way=\"to the guest\" length=60 \
+         done=\"bit 3 of byte 20 inverted\" addresses=02:00:00:00:00:01>02:00:00:00:00:01,0x88b5",
+        "     0.002000000 net0 net_fault_link plan=f2 kind=link-flap hit=1 cable=out",
+    ];
+    assert_eq!(read(&file).lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn patterns_choose_faults_of_cables_and_of_cards() {
+    let lines = |pattern: &str| {
+        let (_, timeline, file) = traced(pattern, Format::Json, 0);
+        cable_faults(&timeline);
+        read(&file)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect::<Vec<serde_json::Value>>()
+    };
+    assert!(lines("e1000_fault").is_empty());
+    assert_eq!(lines("net_*").len(), 2);
+    let [frame] = &lines("net_fault_frame")[..] else { panic!("one line") };
+    assert_eq!(
+        (&frame["netdev"], &frame["event"], &frame["length"], &frame["ns"]),
+        (&"net0".into(), &"net_fault_frame".into(), &60.into(), &1_500_000.into())
+    );
+    assert_eq!(frame.get("nic"), None);
+}
+
+#[test]
+fn a_capture_has_the_frames_that_a_fault_has_hit() {
+    let (_, timeline, file) = traced("*", Format::PcapNg, 0);
+    cable_faults(&timeline);
+    timeline.finish();
+    let (frames, interfaces) = blocks(&file);
+    assert_eq!(frames, [(60, "-fault corrupt,id=f1: bit 3 of byte 20 inverted".to_owned())]);
+    assert!(interfaces.contains(&("net0-cable".to_owned(), 1, 0)), "{interfaces:?}");
+}
+
+#[test]
+fn a_capture_needs_a_file() {
+    let (pattern, file, format) = ("*".to_owned(), None, Format::PcapNg);
+    let options = Options { pattern, file, format, limit: 0, epoch: Duration::ZERO };
+    let error = Timeline::new(&options, Arc::new(Symbols::default())).unwrap_err();
+    assert_eq!(error.to_string(), "-trace format=pcapng needs file=");
+}
+
 #[test]
 fn what_is_over_the_limit_is_said() {
     let (mut bench, timeline, file) = traced("e1000_*", Format::Text, 8);
@@ -171,6 +308,12 @@ fn coverage_counts_what_the_driver_used() {
     assert_eq!(report.frames["rx dropped Address"], 1);
     assert_eq!(report.frames["tx Sent"], 2);
     assert_eq!((report.causes["RXT0"], report.causes["SRPD"]), (1, 0));
+    assert_eq!((report.faults["irq-lost"], report.faults.len()), (0, CardFault::ALL.len()));
+    assert!(bench.nic.add_fault("f", CardFault::MdicTimeout, 0, Schedule::default()));
+    bench.write(reg::MDIC, 1 << 21 | 1 << 16 | mdic::OP_READ << 26);
+    coverage.cable_fault("drop");
+    let report = coverage.report();
+    assert_eq!((report.faults["mdic-timeout"], report.faults["drop"]), (1, 1));
     let table = report.table();
     assert!(table.contains("never used: ") && table.contains("rx stored by Station(0)"), "{table}");
     assert!(serde_json::to_string(&report).unwrap().contains("\"registers\""));

@@ -12,6 +12,7 @@ ARGS = harness.arguments(__doc__)
 MACHINES = ("e1000", "e1000,link-delay=2000")
 REPEATS = 10 if ARGS.long else 1
 DATA = os.urandom(5_000_000)
+DOCTOR = ("-d", "guest_errors")
 vm = None
 
 
@@ -23,7 +24,7 @@ def load(guest):
 
 def boot():
     global vm
-    vm = harness.boot_debian(ARGS)
+    vm = harness.boot_debian(ARGS, options=DOCTOR)
     version = vm.run("uname -rv").strip()
     want("Debian" in version, f"not Debian's kernel: {version}")
     want("eth0" not in vm.run("cat /proc/net/dev"), "there is an eth0 before a driver is loaded")
@@ -52,14 +53,16 @@ def tcp_passes_both_ways():
         harness.carrier(vm)
         tcp.both_ways(vm, DATA)
     harness.no_complaint(vm)
+    harness.no_finding(vm)
 
 
 def passes(nic):
-    with harness.boot_debian(ARGS, nic, "tap,id=n0,address=none") as guest:
+    with harness.boot_debian(ARGS, nic, "tap,id=n0,address=none", DOCTOR) as guest:
         guest.run("insmod /lib/modules/e1000.ko; ip link set eth0 up", 60)
         for _ in range(REPEATS):
             harness.self_test(guest)
         harness.no_complaint(guest)
+        harness.no_finding(guest)
 
 
 def the_self_test_passes_on_both_link_delays():

@@ -29,7 +29,7 @@ def boot():
     folder = tempfile.mkdtemp()
     monitor = os.path.join(folder, "monitor")
     # vnet_hdr=off: each frame passes the tap as on a wire.
-    vm = harness.boot_debian(ARGS, tap="tap,id=n0,vnet_hdr=off", options=("-monitor", f"unix:{monitor},server=on,wait=off"))
+    vm = harness.boot_debian(ARGS, tap="tap,id=n0,vnet_hdr=off", options=("-monitor", f"unix:{monitor},server=on,wait=off", "-d", "guest_errors"))
     vm.run("insmod /lib/modules/uio.ko; insmod /lib/modules/uio_pci_generic.ko; mkdir /dev/hugepages; "
            "mount -t hugetlbfs none /dev/hugepages", 60)
     vm.run("echo 8086 100e > /sys/bus/pci/drivers/uio_pci_generic/new_id; ls /dev/uio0", 60)
@@ -147,10 +147,15 @@ def the_kernel_found_nothing_to_complain_about():
     harness.no_complaint(vm, "uio|irq|dma|BUG|WARN|DPC|nobody cared")
 
 
+def the_driver_doctor_found_nothing():
+    harness.no_finding(vm)
+
+
 if __name__ == "__main__":
     try:
         harness.main(__file__, [boot, txonly_frames_all_reach_the_tap, macswap_gives_every_frame_back,
-                                a_lost_link_is_told_by_interrupt, the_kernel_found_nothing_to_complain_about])
+                                a_lost_link_is_told_by_interrupt, the_kernel_found_nothing_to_complain_about,
+                                the_driver_doctor_found_nothing])
     finally:
         if vm:
             vm.kill()

@@ -120,6 +120,9 @@ def no_complaint(vm, about="e1000|eth0|hang|irq|dma|BUG|WARN"):
 def no_finding(vm):
     """The driver doctor (-d guest_errors) has found neither errors nor warnings."""
     found = vm.counters()["nics"][0]["findings"]
+    notes = [f"{f['id']} ({f['count']} times)" for f in found if f["severity"] == "note"]
+    if notes:
+        print(f"     the driver doctor notes: {', '.join(notes)}")
     bad = [f"{f['id']} {f['what']} ({f['subject']}), {f['count']} times" for f in found if f["severity"] != "note"]
     want(not bad, f"the driver doctor: {bad}")
 

@@ -13,7 +13,7 @@ use super::held::{Held, MOST_FRAMES};
 use super::node::{Behaviour, Node, Onward, Way};
 use crate::cli::{FrameFault, FrameFaultOptions};
 use crate::event::HostTimer;
-use crate::fault::Chooser;
+use crate::fault::{CableEffect, CableHit, CableListener, Chooser, FrameEffect};
 use crate::netport::{Delivery, Frame, Offloads, OwnedFrame, fits};
 use crate::time::Clock;
 
@@ -29,6 +29,9 @@ pub(super) struct Fault(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     options: FrameFaultOptions,
+    id: String,
+    netdev: String,
+    listener: CableListener,
     state: Mutex<State>,
     timer: Arc<HostTimer>,
     node: Weak<Node>,
@@ -59,12 +62,21 @@ struct Late {
 }
 
 impl Fault {
-    /// `timer` is nobody else's.
-    pub(super) fn new(options: FrameFaultOptions, timer: Arc<HostTimer>, node: Weak<Node>) -> Self {
+    /// `timer` is nobody else's; `listener` is told of every hit.
+    pub(super) fn new(
+        options: FrameFaultOptions,
+        (id, netdev): (String, String),
+        timer: Arc<HostTimer>,
+        node: Weak<Node>,
+        listener: CableListener,
+    ) -> Self {
         let state =
             State { chooser: Chooser::new(options.schedule), late: Default::default(), refused: [false; 2] };
         let shared = Arc::new(Shared {
             options,
+            id,
+            netdev,
+            listener,
             state: Mutex::new(state),
             timer: timer.clone(),
             node,
@@ -101,18 +113,34 @@ impl Shared {
         matches && self.state().chooser.strikes()
     }
 
-    /// Holds a frame back until `at`.
-    fn hold(&self, frame: OwnedFrame, way: Way, at: u64) {
+    fn tell(&self, frame: &OwnedFrame, way: Way, done: FrameEffect) {
+        let ((hit, of), seed) = {
+            let state = self.state();
+            (state.chooser.counts(), state.chooser.seed())
+        };
+        let (to_guest, bytes) = (way == Way::FromNetdev, &frame.bytes[..]);
+        self.listener.tell(&CableHit {
+            netdev: &self.netdev,
+            id: &self.id,
+            kind: self.options.fault.name(),
+            hit,
+            what: CableEffect::Frame { to_guest, bytes, seed, of, done },
+        });
+    }
+
+    /// Holds a frame back until `at`; `false` if there was no place.
+    fn hold(&self, frame: OwnedFrame, way: Way, at: u64) -> bool {
         {
             let late = &mut self.state().late[way as usize];
             if late.frames.len() >= MOST_LATE {
                 self.lost.fetch_add(1, Ordering::Relaxed);
-                return;
+                return false;
             }
             late.frames.insert((at, late.came), frame);
             late.came += 1;
         }
         self.arm();
+        true
     }
 
     /// Passes a frame on; those that it was to overtake may follow.
@@ -173,13 +201,54 @@ impl Shared {
     }
 
     /// In the byte at `offset`, or anywhere.
-    fn flip_a_bit(&self, frame: &mut OwnedFrame, offset: Option<usize>) {
+    fn flip_a_bit(&self, frame: &mut OwnedFrame, offset: Option<usize>) -> FrameEffect {
         let chooser = &mut self.state().chooser;
         let at = offset.unwrap_or_else(|| chooser.below(frame.bytes.len()));
-        if let Some(byte) = frame.bytes.get_mut(at) {
-            *byte ^= 1 << chooser.below(8);
-        }
         frame.meta.csum_valid = false;
+        match frame.bytes.get_mut(at) {
+            Some(byte) => {
+                let bit = chooser.below(8) as u32;
+                *byte ^= 1 << bit;
+                FrameEffect::Flipped { byte: at, bit }
+            }
+            None => FrameEffect::Passed,
+        }
+    }
+
+    /// Does what the plan says. A frame that is `Passed` has still to be sent on.
+    fn strike(&self, frame: &OwnedFrame, way: Way) -> FrameEffect {
+        let now = self.timer.now_ns();
+        let kept = |effect, kept| if kept { effect } else { FrameEffect::NoPlace };
+        match self.options.fault {
+            FrameFault::Drop => FrameEffect::Lost,
+            FrameFault::Corrupt { offset } => {
+                let mut copy = frame.clone();
+                match self.flip_a_bit(&mut copy, offset) {
+                    FrameEffect::Passed => FrameEffect::Passed,
+                    effect => kept(effect, self.hold(copy, way, now)),
+                }
+            }
+            FrameFault::Duplicate { copies } => {
+                let sent = (0..=copies).filter(|_| self.hold(frame.clone(), way, now)).count() as u32;
+                kept(FrameEffect::Copied(sent.saturating_sub(1)), sent > 0)
+            }
+            FrameFault::Reorder { distance } => {
+                {
+                    let late = &mut self.state().late[way as usize];
+                    if !late.frames.is_empty() {
+                        return FrameEffect::Passed;
+                    }
+                    late.overtaking = distance;
+                }
+                let until = now.saturating_add(OVERTAKEN_WITHIN);
+                kept(FrameEffect::Overtaken(distance), self.hold(frame.clone(), way, until))
+            }
+            FrameFault::Delay { time, jitter } => {
+                let late = nanoseconds(time).saturating_add(self.spread(jitter));
+                let held = self.hold(frame.clone(), way, now.saturating_add(late));
+                kept(FrameEffect::Delayed(late), held)
+            }
+        }
     }
 
     fn spread(&self, jitter: Duration) -> u64 {
@@ -213,35 +282,12 @@ impl Behaviour for Fault {
         if !self.0.strikes(frame, way) {
             return self.0.pass(frame, way, onward);
         }
-        let mut copy = OwnedFrame::copy(frame);
+        let copy = OwnedFrame::copy(frame);
         let now = self.0.timer.now_ns();
-        match self.0.options.fault {
-            FrameFault::Drop => {}
-            FrameFault::Corrupt { offset } => {
-                self.0.flip_a_bit(&mut copy, offset);
-                self.0.hold(copy, way, now);
-            }
-            FrameFault::Duplicate { copies } => {
-                (0..=copies).for_each(|_| self.0.hold(copy.clone(), way, now))
-            }
-            FrameFault::Reorder { distance } => {
-                let free = {
-                    let late = &mut self.0.state().late[way as usize];
-                    let free = late.frames.is_empty();
-                    if free {
-                        late.overtaking = distance;
-                    }
-                    free
-                };
-                if !free {
-                    return self.0.pass(frame, way, onward);
-                }
-                self.0.hold(copy, way, now.saturating_add(OVERTAKEN_WITHIN));
-            }
-            FrameFault::Delay { time, jitter } => {
-                let late = nanoseconds(time).saturating_add(self.0.spread(jitter));
-                self.0.hold(copy, way, now.saturating_add(late));
-            }
+        let done = self.0.strike(&copy, way);
+        self.0.tell(&copy, way, done);
+        if done == FrameEffect::Passed {
+            return self.0.pass(frame, way, onward);
         }
         self.0.let_go(way, now);
         Delivery::Taken

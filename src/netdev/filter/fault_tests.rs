@@ -142,3 +142,59 @@ fn drops_of_the_receiver_are_told_to_the_sender() {
     b.guest.answer([Delivery::Dropped(DropReason::LinkDown)]);
     assert_eq!(b.netdev.send(&[0; 60]), Delivery::Dropped(DropReason::LinkDown));
 }
+
+/// What was told of the hits of `fault` on frames 0 to 3 towards the guest, of which the second and the fourth are hit.
+fn told(fault: FrameFault) -> Vec<String> {
+    let b = with(fault, Schedule { seed: 5, ..TWICE_FROM_THE_SECOND }, None);
+    send(&b, 0..4);
+    b.guest.wait(4);
+    b.struck.lock().unwrap().clone()
+}
+
+#[test]
+fn each_hit_is_told_with_what_was_done() {
+    assert_eq!(
+        told(FrameFault::Drop),
+        ["drop 1 of 2 seed 5 in 1+60: lost", "drop 2 of 4 seed 5 in 3+60: lost"]
+    );
+    let copies = told(FrameFault::Duplicate { copies: 2 });
+    assert_eq!(copies[1], "duplicate 2 of 4 seed 5 in 3+60: 2 more sent");
+    let (time, jitter) = (Duration::from_millis(3), Duration::ZERO);
+    assert_eq!(told(FrameFault::Delay { time, jitter })[0], "delay 1 of 2 seed 5 in 1+60: held for 3000 us");
+    let beyond = told(FrameFault::Corrupt { offset: Some(60) });
+    assert_eq!(beyond[1], "corrupt 2 of 4 seed 5 in 3+60: let through as it was");
+    let others = told(FrameFault::Reorder { distance: 3 });
+    assert_eq!(others[0], "reorder 1 of 2 seed 5 in 1+60: held until 3 others have passed");
+    assert_eq!(others[1], "reorder 2 of 4 seed 5 in 3+60: let through as it was");
+}
+
+#[test]
+fn the_bit_that_was_told_is_the_one_that_is_wrong() {
+    let b = always(FrameFault::Corrupt { offset: None });
+    send(&b, [0]);
+    let frame = &b.guest.frames()[0];
+    let at = frame.iter().position(|&byte| byte != 0).unwrap();
+    let bit = frame[at].trailing_zeros();
+    assert_eq!(
+        *b.struck.lock().unwrap(),
+        [format!("corrupt 1 of 1 seed 1 in 0+60: bit {bit} of byte {at} inverted")]
+    );
+}
+
+#[test]
+fn frames_that_no_fault_hits_are_not_told_of() {
+    let b = with(FrameFault::Drop, Schedule { count: 0, ..Schedule::default() }, None);
+    send(&b, 0..4);
+    assert_eq!(b.guest.send(&[9; 60]), Delivery::Taken);
+    assert_eq!(*b.struck.lock().unwrap(), [""; 0]);
+}
+
+#[test]
+fn late_frames_without_a_place_are_lost_and_told() {
+    let b = always(FrameFault::Delay { time: Duration::from_secs(3600), jitter: Duration::ZERO });
+    (0..super::held::MOST_FRAMES).for_each(|_| send(&b, [0]));
+    send(&b, [1]);
+    let struck = b.struck.lock().unwrap();
+    assert!(struck.last().unwrap().ends_with("in 1+60: lost: too many are held back"), "{:?}", struck.last());
+    assert!(b.filter.describe().ends_with("lost=1"), "{}", b.filter.describe());
+}

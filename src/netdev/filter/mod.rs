@@ -94,8 +94,9 @@ pub fn open(options: &FilterOptions, around: &Surroundings) -> Result<Arc<dyn Fi
             Box::new(move |node| Box::new(Buffer::new(interval, timer, node)))
         }
         FilterKind::Fault(fault) => {
-            let (fault, timer) = (fault.clone(), timer()?);
-            Box::new(move |node| Box::new(Fault::new(fault, timer, node)))
+            let (fault, timer, listener) = (fault.clone(), timer()?, around.faults.clone());
+            let names = (id.clone(), options.netdev.clone());
+            Box::new(move |node| Box::new(Fault::new(fault, names, timer, node, listener)))
         }
         FilterKind::Mirror { outdev } => {
             let (outdev, events) = (outdev.clone(), around.events.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Network, NetworkError, Shared};
 use crate::cli::{CableFault, LinkFlap};
 use crate::event::HostTimer;
+use crate::fault::{CableEffect, CableHit};
 use crate::time::{Clock, MonotonicClock};
 
 /// A `link-flap` at work. Its timer calls it on the event loop's thread.
@@ -137,9 +138,9 @@ impl Flap {
             return;
         }
         state.is_down = !state.is_down;
-        self.set_link(!state.is_down);
+        state.done += u64::from(state.is_down);
+        self.set_link(!state.is_down, state.done);
         if state.is_down {
-            state.done += 1;
             wake_in(&self.timer, self.plan.down);
         } else if state.done < self.plan.count {
             wake_in(&self.timer, self.plan.period - self.plan.down);
@@ -150,12 +151,16 @@ impl Flap {
         let mut state = self.state();
         state.ended = true;
         if std::mem::take(&mut state.is_down) {
-            self.set_link(true);
+            self.set_link(true, state.done);
         }
     }
 
-    fn set_link(&self, up: bool) {
+    /// Tells of it and does it; `hit`: how often the cable has been out.
+    fn set_link(&self, up: bool, hit: u64) {
         if let Some(shared) = self.network.upgrade() {
+            let (netdev, id, kind) = (&*self.plan.netdev, &*self.plan.id, "link-flap");
+            let what = CableEffect::Link { up };
+            shared.around.faults.tell(&CableHit { netdev, id, kind, hit, what });
             // A backend that is gone has no cable that could come out.
             let _ = Network(shared).set_link(&self.plan.netdev, up);
         }

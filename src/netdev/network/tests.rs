@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::cli::{CableFault, HubPortOptions, LinkFlap};
 use crate::event::EventLoop;
+use crate::fault::{CableEffect, CableListener};
 use crate::netdev::{Notices, PortCounters};
 use crate::netport::{Delivery, DropReason, Frame, Offloads, PeerSlot};
 
@@ -122,13 +123,22 @@ fn port(id: &str) -> Arc<Port> {
 
 struct Bench {
     network: Network,
+    /// Faults of links that struck: the plan, how often, and whether the cable is in now.
+    struck: Arc<Mutex<Vec<(String, u64, bool)>>>,
     _event_loop: EventLoop,
 }
 
 fn bench() -> Bench {
     let (event_loop, events) = EventLoop::start().unwrap();
-    let network = Network::new(Surroundings::new(events, Notices::stderr()));
-    Bench { network, _event_loop: event_loop }
+    let struck: Arc<Mutex<Vec<(String, u64, bool)>>> = Arc::default();
+    let told = struck.clone();
+    let mut around = Surroundings::new(events, Notices::stderr());
+    around.faults = CableListener::new(move |hit| {
+        let CableEffect::Link { up } = hit.what else { panic!("{hit:?}") };
+        assert_eq!((hit.netdev, hit.kind), ("n0", "link-flap"));
+        told.lock().unwrap().push((hit.id.to_owned(), hit.hit, up));
+    });
+    Bench { network: Network::new(around), struck, _event_loop: event_loop }
 }
 
 impl Bench {
@@ -355,6 +365,8 @@ fn a_link_flaps_as_often_as_it_is_to_and_ends_with_the_cable_in() {
     std::thread::sleep(Duration::from_millis(40));
     assert_eq!(nic.links(), [true, false, true, false, true], "twice, not more often");
     assert_eq!(b.network.faults()[0].text, "type=fault,kind=link-flap,link=on,hit=2");
+    let told = [(1, false), (1, true), (2, false), (2, true)].map(|(hit, up)| ("two".to_owned(), hit, up));
+    assert_eq!(*b.struck.lock().unwrap(), told);
     b.network.remove_fault("two").unwrap();
     assert_eq!(says(b.network.remove_fault("two")), "there is no fault 'two'");
     b.network.add_fault(&plan("more", "n0", u64::MAX)).unwrap();
@@ -363,6 +375,7 @@ fn a_link_flaps_as_often_as_it_is_to_and_ends_with_the_cable_in() {
     }
     b.network.remove_fault("more").unwrap();
     assert!(b.network.faults().is_empty());
+    assert!(b.struck.lock().unwrap().last().unwrap().2, "the end puts it in, and says so");
     let after = nic.links();
     std::thread::sleep(Duration::from_millis(40));
     assert_eq!(nic.links(), after, "a fault that has been ended does nothing");

@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::fault::CardFault;
+
 use super::observe::{Disposition, Event, Moment, Observer, Ring};
 use super::regs::table::{Class, Found, TABLE};
 use super::spec::{cause, txd};
@@ -45,6 +47,8 @@ pub struct Report {
     pub offloads: BTreeMap<&'static str, u64>,
     /// Causes that were raised, by name.
     pub causes: BTreeMap<&'static str, u64>,
+    /// Faults that struck, in the card and on its netdev's cable (`-fault`), by their names; zero if not met.
+    pub faults: BTreeMap<&'static str, u64>,
     /// Interrupts delivered, link changes, resets, EEPROM words, PHY registers, failed DMA.
     pub events: BTreeMap<String, u64>,
 }
@@ -74,6 +78,7 @@ impl Report {
             registers: registers.collect(),
             offloads: OFFLOADS.iter().map(|name| (*name, 0)).collect(),
             causes: CAUSES.iter().map(|(_, name)| (*name, 0)).collect(),
+            faults: CardFault::ALL.iter().map(|fault| (fault.name(), 0)).collect(),
             ..Self::default()
         }
     }
@@ -157,7 +162,7 @@ impl Report {
             Event::Eeprom { write, .. } => {
                 self.count(if write { "EEPROM word programmed" } else { "EEPROM word read" });
             }
-            Event::Fault { fault } => self.count(format!("fault {}", fault.name())),
+            Event::Fault { fault, .. } => *self.faults.entry(fault.name()).or_default() += 1,
             Event::WrittenBack { .. }
             | Event::HeadMoved { .. }
             | Event::Acknowledged { .. }
@@ -197,6 +202,7 @@ impl Report {
         section("offloads", named(&self.offloads));
         section("frames", own(&self.frames));
         section("causes", named(&self.causes));
+        section("faults", named(&self.faults));
         section("events", own(&self.events));
         section("offsets without a register", own(&self.unknown_offsets));
         text
@@ -214,6 +220,12 @@ impl Default for Coverage {
 }
 
 impl Coverage {
+    /// A fault of this name has struck on the cable.
+    pub fn cable_fault(&self, kind: &'static str) {
+        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *report.faults.entry(kind).or_default() += 1;
+    }
+
     /// What was used so far.
     pub fn report(&self) -> Report {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

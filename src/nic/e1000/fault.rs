@@ -120,21 +120,23 @@ impl Faults {
 
     #[cold]
     fn ask(&self, fault: CardFault) -> Option<Hit> {
-        let hit = {
+        let struck = {
             let mut plans = self.plans();
             let of_it = plans.iter_mut().filter(|plan| plan.fault == fault);
             // Every plan sees every event.
-            of_it.fold(None, |hit, plan| {
+            of_it.fold(None, |first, plan| {
                 let struck = plan.chooser.strikes();
-                let new = struck.then(|| Hit { time_ns: plan.time_ns, chance: plan.chooser.below(1 << 16) });
-                hit.or(new)
+                let hit = struck.then(|| Hit { time_ns: plan.time_ns, chance: plan.chooser.below(1 << 16) });
+                first.or(hit.map(|hit| (hit, plan.id.clone(), plan.chooser.counts(), plan.chooser.seed())))
             })
-        }?;
+        };
+        let (struck, plan, (hit, of), seed) = struck?;
         if let Some(observer) = &self.observer {
             let (now_ns, origin) = (self.clock.now_ns(), observe::origin());
-            observer.event(&Moment { now_ns, origin, bus_master: true }, &Event::Fault { fault });
+            let event = Event::Fault { fault, plan: &plan, hit, of, seed };
+            observer.event(&Moment { now_ns, origin, bus_master: true }, &event);
         }
-        Some(hit)
+        Some(struck)
     }
 
     /// Whether the card has been pulled out; BAR0 was accessed, if `accessed`.

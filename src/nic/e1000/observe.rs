@@ -184,8 +184,8 @@ pub enum Event<'a> {
     Phy { number: u32, register: u32, value: u16, write: bool, ok: bool },
     /// An EEPROM word was read or programmed.
     Eeprom { address: u32, value: u16, write: bool },
-    /// Something goes wrong on request.
-    Fault { fault: CardFault },
+    /// Something goes wrong on request: by which plan, how often it has struck and of how many events, its seed.
+    Fault { fault: CardFault, plan: &'a str, hit: u64, of: u64, seed: u64 },
 }
 
 impl fmt::Debug for Event<'_> {

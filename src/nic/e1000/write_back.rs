@@ -78,7 +78,9 @@ impl RxWriteBack {
         let Self { slot, body, status } = *self;
         nic.tell(|| {
             let [a, b, c, d, _, f, g, h] = body;
-            Event::WrittenBack { ring: Ring::Rx, slot, raw: [a, b, c, d, status, f, g, h], found: None }
+            let mut there = [0; 16];
+            let found = (nic.strict() && nic.dma().read(slot.address, &mut there).is_ok()).then_some(there);
+            Event::WrittenBack { ring: Ring::Rx, slot, raw: [a, b, c, d, status, f, g, h], found }
         });
         // Errors here mean that the ring is gone under our hands: nobody is left to tell.
         let _ = nic.dma().write(slot.address + 8, &body);

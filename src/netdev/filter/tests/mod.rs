@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::cli::{CaptureFormat, DumpOptions, FilterPlace, ReplayOptions, ReplaySpeed};
 use crate::event::EventLoop;
+use crate::fault::{CableEffect, CableListener};
 use crate::netdev::Notices;
 use crate::netport::{
     Delivery, DropReason, Frame, FrameMeta, FramePort, Gso, GsoKind, Offloads, PeerSlot, join,
@@ -76,6 +77,8 @@ pub(super) struct Bench {
     pub(super) netdev: Arc<Port>,
     pub(super) guest: Arc<Port>,
     said: Arc<Mutex<Vec<String>>>,
+    /// Faults that struck, in words.
+    pub(super) struck: Arc<Mutex<Vec<String>>>,
     folder: tempfile::TempDir,
     _event_loop: EventLoop,
 }
@@ -95,12 +98,24 @@ pub(super) fn bench(queue: FilterQueue, on: bool, kind: impl FnOnce(&Path) -> Fi
         place: FilterPlace::Tail,
         kind: kind(folder.path()),
     };
-    let filter = open(&options, &Surroundings::new(events, notices)).unwrap();
+    let struck: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = struck.clone();
+    let mut around = Surroundings::new(events, notices);
+    around.faults = CableListener::new(move |hit| {
+        let CableEffect::Frame { to_guest, bytes, seed, of, done } = hit.what else { panic!("{hit:?}") };
+        assert_eq!((hit.netdev, hit.id), ("n0", "f0"));
+        let way = if to_guest { "in" } else { "out" };
+        let first = bytes.first().copied().unwrap_or(0);
+        let words =
+            format!("{} {} of {of} seed {seed} {way} {first}+{}: {done}", hit.kind, hit.hit, bytes.len());
+        told.lock().unwrap().push(words);
+    });
+    let filter = open(&options, &around).unwrap();
     assert_eq!(filter.is_on(), on);
     let (netdev, guest) = (Arc::new(Port::default()), Arc::new(Port::default()));
     join(&(netdev.clone() as _), &filter.near());
     join(&filter.far(), &(guest.clone() as _));
-    Bench { filter, netdev, guest, said, folder, _event_loop: event_loop }
+    Bench { filter, netdev, guest, said, struck, folder, _event_loop: event_loop }
 }
 
 fn dump_to(folder: &Path, format: CaptureFormat, max_len: u32) -> FilterKind {

@@ -3,7 +3,7 @@
 use super::kinds::*;
 use super::{Chart, Registers, register};
 use crate::nic::e1000::observe::{Event, Instruction, Ring};
-use crate::nic::e1000::spec::{cause, reg};
+use crate::nic::e1000::spec::{cause, ctrl, reg};
 
 const RX: u32 = cause::RXT0 | cause::RXDMT0 | cause::RXO;
 /// Assertions without a look at ICR that are no accident.
@@ -43,6 +43,12 @@ impl Watch {
             Event::RegisterWrite { register: found, written, .. } if found.offset == reg::IMS => {
                 self.found_causes = None;
                 unmasked(registers, chart, written);
+            }
+            Event::RegisterWrite { register: found, written, .. }
+                if found.offset == reg::CTRL && written & ctrl::RST != 0 && self.mask != 0 =>
+            {
+                let mask = self.mask;
+                chart.note(&RESET_UNMASKED, || register(reg::IMS, mask));
             }
             Event::RegisterRead { .. } | Event::RegisterWrite { .. } => self.found_causes = None,
             Event::Masked { new, .. } => self.mask = new,

@@ -64,6 +64,9 @@ kinds! {
     RX_BUFFER_NOT_MEMORY = "E1000-DMA-005", Error, "3.2.3",
         "a receive descriptor's buffer is not in memory",
         "master abort while storing the frame; it is lost, or written into another device";
+    CROSSES_64K = "E1000-DMA-006", Warning, "specification update, erratum 23",
+        "82545: a ring or a receive buffer lies across a multiple of 64 KiB",
+        "the DMA engine may wrap inside the 64 KiB: other memory is read or overwritten";
 
     EEPROM_NO_REQUEST = "E1000-EEP-001", Error, "5.3.1",
         "EECD.CS is raised without EECD.REQ and GNT",
@@ -71,6 +74,9 @@ kinds! {
     EEPROM_HELD = "E1000-EEP-002", Warning, "13.4.3",
         "EECD.REQ is still set when the receiver or transmitter is switched on",
         "the MAC cannot load from its EEPROM (EE_RST, wake-up) while software holds it";
+    EEPROM_SELECTED = "E1000-EEP-003", Warning, "5.3.1",
+        "EECD.CS is still set when EECD.REQ is cleared, or when the receiver or transmitter is switched on",
+        "the EEPROM takes the next access for the rest of this one: wrong words are read, or loaded by the MAC";
 
     IRQ_TOO_EARLY = "E1000-INT-001", Warning, "13.4.20",
         "interrupts of a ring are unmasked (IMS) before the ring has a length",
@@ -84,6 +90,9 @@ kinds! {
     ICR_POLLED = "E1000-INT-004", Note, "13.4.17",
         "ICR is polled with all causes masked",
         "works; each read clears causes that other code may wait for";
+    RESET_UNMASKED = "E1000-INT-005", Note, "14.3",
+        "CTRL.RST is written while interrupts are unmasked (IMS)",
+        "a cause that comes meanwhile interrupts a driver whose device is being reset; Intel masks them by IMC first";
 
     LINK_NOT_SET_UP = "E1000-LNK-001", Warning, "13.4.1",
         "frames are queued while CTRL.SLU is clear",
@@ -184,6 +193,15 @@ kinds! {
     RX_DELAY_TIMER = "E1000-RX-018", Note, "3.2.7.1",
         "RDTR delays receive interrupts",
         "works; Intel advises ITR instead, since some parts lose interrupts with RDTR";
+    RX_NOT_REFILLED = "E1000-RX-019", Note, "3.2.6",
+        "all receive descriptors are used up, frames wait, and RDT has not moved for a second",
+        "frames fill the FIFO and are lost (RNBC, MPC, RXO)";
+    RX_CHANGED = "E1000-RX-020", Warning, "3.2.6",
+        "a receive descriptor was changed between its fetch and its write-back (seen on strict=on only)",
+        "the device writes to the old buffer, or over what was changed";
+    RX_ABSOLUTE_DELAY = "E1000-RX-021", Note, "13.4.31",
+        "RADV is shorter than the time that ITR keeps interrupts apart",
+        "works; RADV has no effect";
 
     TX_LENGTH = "E1000-TX-001", Error, "13.4.38",
         "TDLEN is zero, or not a multiple of 128 bytes",
@@ -213,7 +231,7 @@ kinds! {
         "EOP is not set for a whole ring, or for more bytes than the FIFO holds",
         "the FIFO fills with a packet that never ends; the transmitter hangs";
     TX_TOO_LONG = "E1000-TX-010", Error, "3.3.3",
-        "a frame is longer than 16288 bytes",
+        "a frame is longer than 16288 bytes, or than the transmit FIFO that PBA leaves, less 80 bytes",
         "it does not fit the FIFO; the transmitter hangs";
     TX_RUNT = "E1000-TX-011", Warning, "13.4.33",
         "a frame is shorter than the wire allows: below 17 bytes, or below 60 without TCTL.PSP",
@@ -251,4 +269,8 @@ kinds! {
     TX_CHANGED = "E1000-TX-022", Warning, "3.4",
         "a descriptor was changed between its fetch and its write-back (seen on strict=on only)",
         "the device may have prefetched either version";
+    TX_BAD_SUM = "E1000-TX-023", Warning, "3.5",
+        "a frame leaves with a wrong TCP or UDP checksum, which the device was asked to insert",
+        "the same: the checksum field did not hold the sum of the pseudo-header, or the context names the wrong bytes. \
+         Every receiver drops it";
 }

@@ -8,8 +8,10 @@ mod causes;
 mod kinds;
 mod receive;
 mod registers;
+mod sums;
 mod transmit;
 
+use kinds::CROSSES_64K;
 pub use kinds::{KINDS, Kind, Severity};
 
 use std::fmt;
@@ -48,6 +50,7 @@ impl fmt::Debug for Doctor {
 
 #[derive(Debug)]
 struct State {
+    model: Model,
     findings: Vec<Finding>,
     registers: Registers,
     access: registers::Watch,
@@ -80,6 +83,7 @@ impl Registers {
 struct Chart<'a> {
     findings: &'a mut Vec<Finding>,
     moment: Moment,
+    model: Model,
     /// How many there were before this event.
     known: usize,
 }
@@ -99,6 +103,14 @@ impl Chart<'_> {
     }
 }
 
+/// On an 82545: `what`, of `len` bytes at `base`, must not lie across a multiple of 64 KiB.
+fn check_64k(chart: &mut Chart<'_>, what: impl FnOnce() -> String, base: u64, len: u64) {
+    let last = base.wrapping_add(len.saturating_sub(1));
+    if chart.model == Model::I82545Em && base >> 16 != last >> 16 {
+        chart.note(&CROSSES_64K, || format!("{}: {len} bytes at {base:#x}", what()));
+    }
+}
+
 /// A register by name and value.
 fn register(offset: u32, value: u32) -> String {
     let name = find(offset).map_or_else(|| format!("{offset:#x}"), |found| found.name());
@@ -110,6 +122,7 @@ impl Doctor {
     /// the thread that caused it; it must not call the device and must not wait.
     pub fn new(model: Model, listener: impl Fn(&Finding) + Send + Sync + 'static) -> Self {
         let state = State {
+            model,
             findings: Vec::new(),
             registers: Registers(vec![0; DWORDS]),
             access: registers::Watch::new(model),
@@ -134,9 +147,9 @@ impl Observer for Doctor {
     fn event(&self, moment: &Moment, event: &Event<'_>) {
         let fresh = {
             let mut state = self.lock();
-            let State { findings, registers, access, tx, rx, causes } = &mut *state;
+            let State { model, findings, registers, access, tx, rx, causes } = &mut *state;
             let known = findings.len();
-            let mut chart = Chart { findings, moment: *moment, known };
+            let mut chart = Chart { findings, moment: *moment, model: *model, known };
             match event {
                 Event::Reset { registers: now, .. } => {
                     registers.0.copy_from_slice(&now[..DWORDS.min(now.len())]);
@@ -167,6 +180,7 @@ impl Observer for Doctor {
                     let next = slot.index + 1;
                     registers.set(head, if next < registers.get(length) / 16 { next } else { 0 });
                     tx.event(registers, &mut chart, event);
+                    rx.event(registers, &mut chart, event);
                 }
                 _ => {
                     access.event(registers, &mut chart, event);

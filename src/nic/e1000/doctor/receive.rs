@@ -1,15 +1,15 @@
 //! The receive ring, its buffers, and frames that do not get in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::kinds::*;
 use super::transmit::Written;
-use super::{Chart, Registers, register};
+use super::{Chart, Registers, check_64k, register};
 use crate::nic::e1000::observe::{Disposition, Event, Refusal, Ring, Slot};
-use crate::nic::e1000::spec::{MAX_STANDARD, rctl, reg, rxd};
+use crate::nic::e1000::spec::{DELAY_TICK_NS, ITR_TICK_NS, MAX_STANDARD, rctl, reg, rxd};
 
-/// Frames that find no descriptor for so long were not just early.
-const NEVER_GIVEN_NS: u64 = 1_000_000_000;
+/// Frames that find no descriptor for so long are not just early.
+const STARVING_NS: u64 = 1_000_000_000;
 /// Buffers remembered, beyond what the largest ring that drivers use has.
 const BUFFERS: usize = 8192;
 
@@ -21,6 +21,8 @@ pub(super) struct Watch {
     given: bool,
     /// Since when frames find nothing.
     starving: Option<u64>,
+    /// Descriptors as they were fetched and not written back yet.
+    fetched: HashMap<u32, [u8; 16]>,
     /// Descriptors that were fetched so far: a lap-free index.
     sequence: u64,
     /// Buffers that were fetched: address to the first sequence number that it was not given together with.
@@ -126,19 +128,41 @@ impl Watch {
         if registers.get(reg::RDTR) != 0 {
             chart.note(&RX_DELAY_TIMER, || register(reg::RDTR, registers.get(reg::RDTR)));
         }
+        let (absolute, interval) = (registers.get(reg::RADV), registers.get(reg::ITR));
+        if absolute != 0 && u64::from(absolute) * DELAY_TICK_NS < u64::from(interval) * ITR_TICK_NS {
+            chart.note(&RX_ABSOLUTE_DELAY, || {
+                format!("{}, {}", register(reg::RADV, absolute), register(reg::ITR, interval))
+            });
+        }
+        let (base, len) = (u64::from(registers.get(reg::RDBAH)) << 32 | u64::from(base), u64::from(length));
+        check_64k(chart, || "the receive ring".to_owned(), base, len);
     }
 
     pub fn event(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>) {
         if let Some(since) = self.starving
-            && chart.moment.now_ns.saturating_sub(since) > NEVER_GIVEN_NS
+            && chart.moment.now_ns.saturating_sub(since) > STARVING_NS
         {
             self.starving = None;
-            chart.note(&RX_NEVER_GIVEN, || {
+            let kind = if self.given { &RX_NOT_REFILLED } else { &RX_NEVER_GIVEN };
+            chart.note(kind, || {
                 format!("RDH = RDT = {}, RDLEN = {:#x}", registers.get(reg::RDT), registers.get(reg::RDLEN))
             });
         }
         match *event {
-            Event::Fetched { ring: Ring::Rx, slot, raw } => self.fetched(registers, chart, slot, raw),
+            Event::Fetched { ring: Ring::Rx, slot, raw } => {
+                self.fetched.insert(slot.index, raw);
+                self.fetched(registers, chart, slot, raw);
+            }
+            Event::WrittenBack { ring: Ring::Rx, slot, found, .. } => {
+                let fetched = self.fetched.remove(&slot.index);
+                if let (Some(fetched), Some(found)) = (fetched, found)
+                    && fetched != found
+                {
+                    chart.note(&RX_CHANGED, || {
+                        format!("receive descriptor {}: {fetched:02x?} became {found:02x?}", slot.index)
+                    });
+                }
+            }
             Event::Arrived { head, len, disposition, .. } => {
                 self.arrived(chart, head, len, disposition);
             }
@@ -152,7 +176,7 @@ impl Watch {
 
     fn arrived(&mut self, chart: &mut Chart<'_>, head: &[u8], len: usize, disposition: Disposition) {
         match disposition {
-            Disposition::NoDescriptors(_) if !self.given => {
+            Disposition::NoDescriptors(_) => {
                 self.starving.get_or_insert(chart.moment.now_ns);
             }
             Disposition::Dropped(_, Refusal::Vlan { table_empty: true }) => {
@@ -179,12 +203,13 @@ impl Watch {
             chart.note(&RX_NULL_BUFFER, || format!("receive descriptor {}", slot.index));
             return;
         }
+        let reach = reach(registers.get(reg::RCTL));
+        check_64k(chart, || format!("the buffer of receive descriptor {}", slot.index), address, reach);
         self.sequence += 1;
         let (len, tail) = (registers.get(reg::RDLEN) / 16, registers.get(reg::RDT));
         if len == 0 || self.passed {
             return;
         }
-        let reach = reach(registers.get(reg::RCTL));
         let together = |until: u64| self.sequence < until;
         let near = self.buffers.range(address.saturating_sub(reach - 1)..address.saturating_add(reach));
         if let Some((&other, _)) = near.into_iter().find(|&(_, &until)| together(until)) {

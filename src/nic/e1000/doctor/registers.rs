@@ -166,7 +166,9 @@ impl Watch {
                 }
             }
             reg::EECD if value & (eeprom::CS | eeprom::REQ) == eeprom::CS && self.shares_eeprom() => {
-                chart.note(&EEPROM_NO_REQUEST, || register(reg::EECD, value));
+                let released = registers.has(reg::EECD, eeprom::REQ);
+                let kind = if released { &EEPROM_SELECTED } else { &EEPROM_NO_REQUEST };
+                chart.note(kind, || register(reg::EECD, value));
             }
             reg::RAH if value & rah::AV != 0 => {
                 let low = registers.get(reg::RAL);
@@ -188,6 +190,9 @@ impl Watch {
         }
         if registers.has(reg::EECD, eeprom::REQ) && self.shares_eeprom() {
             chart.note(&EEPROM_HELD, || register(reg::EECD, registers.get(reg::EECD)));
+        }
+        if registers.has(reg::EECD, eeprom::CS) {
+            chart.note(&EEPROM_SELECTED, || register(reg::EECD, registers.get(reg::EECD)));
         }
         if std::mem::take(&mut self.pba_changed) {
             chart.note(&PBA_WITHOUT_RESET, || register(reg::PBA, registers.get(reg::PBA)));

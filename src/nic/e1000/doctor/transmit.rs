@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::kinds::*;
-use super::{Chart, Registers, register};
+use super::{Chart, Registers, check_64k, register, sums};
 use crate::netport::segment::Insert;
 use crate::nic::e1000::observe::{Disposition, Event, Fcs, Moment, Ring, Slot};
 use crate::nic::e1000::spec::{MAX_TX_FRAME, MIN_FRAME, ctrl, rctl, reg, tctl, txd};
@@ -41,6 +41,8 @@ pub(super) struct Watch {
     head_read: bool,
     polls: u32,
     loopback: bool,
+    /// The checksum that the device was to insert into the last packet.
+    asked: Option<Insert>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +127,8 @@ impl Watch {
         if nowhere || self.base.value & 0xf != 0 {
             chart.note_at(&TX_BASE, self.base.moment, || register(reg::TDBAL, self.base.value));
         }
+        let whole = u64::from(registers.get(reg::TDBAH)) << 32 | u64::from(base);
+        check_64k(chart, || "the transmit ring".to_owned(), whole, u64::from(length));
         for offset in [reg::TDT, reg::TDH] {
             let value = registers.get(offset);
             if length != 0 && value >= length / 16 {
@@ -144,6 +148,18 @@ impl Watch {
             Event::WrittenBack { ring: Ring::Tx, slot, found, .. } => self.written_back(chart, slot, found),
             Event::Sent(frame) if frame.fcs == Fcs::Missing && frame.disposition != Disposition::PeerFull => {
                 chart.note(&TX_NO_FCS, || format!("a frame of {} bytes", frame.head.len() + frame.rest));
+            }
+            Event::Sent(frame)
+                if matches!(frame.disposition, Disposition::Sent | Disposition::LoopedBack) =>
+            {
+                if let Some(asked) = &self.asked
+                    && sums::is_good(&frame, asked) == Some(false)
+                {
+                    let len = frame.head.len() + frame.rest;
+                    chart.note(&TX_BAD_SUM, || {
+                        format!("a frame of {len} bytes, start {}, offset {}", asked.start, asked.at)
+                    });
+                }
             }
             Event::DmaFailed { ring: Ring::Tx, descriptor, address, len } => {
                 let kind = if descriptor { &TX_RING_NOT_MEMORY } else { &TX_BUFFER_NOT_MEMORY };
@@ -243,14 +259,18 @@ impl Watch {
         }
     }
 
-    fn packet_ends(&self, registers: &Registers, chart: &mut Chart<'_>, packet: &Packet, last: &str) {
+    fn packet_ends(&mut self, registers: &Registers, chart: &mut Chart<'_>, packet: &Packet, last: &str) {
         let whole = || format!("packet of {} bytes that ends with {last}", packet.len);
-        if !packet.tse && packet.len > MAX_TX_FRAME && !packet.hopeless {
+        if !packet.tse && packet.len > longest(registers.get(reg::PBA)) && !packet.hopeless {
             chart.note(&TX_TOO_LONG, whole);
         }
         let least = if registers.has(reg::TCTL, tctl::PSP) { LEAST_PACKET } else { MIN_FRAME };
         if packet.len > 0 && packet.len < least {
             chart.note(&TX_RUNT, whole);
+        }
+        self.asked = None;
+        if let Some(Offload::Legacy { ic: true, cso, css }) = packet.offload {
+            self.asked = Some(Insert { start: usize::from(css), end: usize::MAX, at: usize::from(cso) });
         }
         let Some(Offload::Extended { tse, popts }) = packet.offload else { return };
         let Some(loaded) = (if tse { self.tso } else { self.plain }) else {
@@ -262,6 +282,7 @@ impl Watch {
             return;
         };
         let context = loaded.context;
+        self.asked = (popts & txd::POPTS_TXSM != 0).then(|| context.l4_checksum());
         let sums = [(txd::POPTS_TXSM, context.l4_checksum()), (txd::POPTS_IXSM, context.ip_checksum())];
         for (_, sum) in sums.into_iter().filter(|(asked, _)| popts & asked != 0) {
             if misplaced(&sum, packet.len) {
@@ -281,6 +302,12 @@ impl Watch {
             }
         }
     }
+}
+
+/// The longest frame that fits the transmit FIFO, which has what PBA.RXA leaves of 64 KiB.
+fn longest(packet_buffer: u32) -> usize {
+    let fifo = 64usize.saturating_sub((packet_buffer & 0x7f) as usize) * 1024;
+    MAX_TX_FRAME.min(fifo.saturating_sub(80))
 }
 
 /// A checksum that goes behind the packet or before the first byte that it covers.
