@@ -1,7 +1,8 @@
 //! How long the e1000 takes for a frame, each way, without a guest, a tap or a thread around it.
 //!
 //! `cargo bench --bench nic_rings` prints nanoseconds for each frame (median of rounds). The peer discards; memory, clock
-//! and interrupt line are the bench's.
+//! and interrupt line are the bench's. `cargo bench --bench nic_rings -- CASE ROUNDS` runs one case; `scripts/hook-cost`
+//! counts its instructions.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use minivmm::pci::{Function, IntxLine};
 use minivmm::time::ManualClock;
 
 const RING: u64 = 256;
+/// Unless the command line has another number.
 const ROUNDS: usize = 200;
 
 #[derive(Debug, Default)]
@@ -86,9 +88,20 @@ impl Bench {
     }
 }
 
+/// The case to run, if not all, and the rounds of each.
+fn chosen() -> (Option<String>, usize) {
+    // cargo passes options of its own.
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    (words.next(), words.next().map_or(ROUNDS, |word| word.parse().expect("number of rounds")))
+}
+
 /// Runs `round`, which handles `frames`, and prints the median time of one frame.
 fn measure(name: &str, frames: usize, mut round: impl FnMut(usize)) {
-    let mut times: Vec<u128> = (0..ROUNDS)
+    let (case, rounds) = chosen();
+    if case.is_some_and(|case| case != name) {
+        return;
+    }
+    let mut times: Vec<u128> = (0..rounds)
         .map(|n| {
             let begin = Instant::now();
             round(n);
@@ -96,7 +109,7 @@ fn measure(name: &str, frames: usize, mut round: impl FnMut(usize)) {
         })
         .collect();
     times.sort_unstable();
-    println!("{name}: {} ns/frame", times[ROUNDS / 2] / frames as u128);
+    println!("{name}: {} ns/frame", times[rounds / 2] / frames as u128);
 }
 
 fn tx_plain(name: &str, len: usize) {

@@ -21,6 +21,9 @@ use crate::sys::{Notices, files};
 use crate::time::MonotonicClock;
 use crate::trace::{self, Format, Symbols, Timeline, Tracer};
 
+/// Coverage of NICs, with the netdevs that they have.
+type Covered = Arc<Mutex<Vec<(String, Arc<Coverage>)>>>;
+
 /// What all NICs share.
 #[derive(Debug)]
 pub struct Watchers {
@@ -28,7 +31,7 @@ pub struct Watchers {
     symbols: Arc<Symbols>,
     timelines: Vec<Arc<Timeline>>,
     /// Coverage of NICs, and the netdevs whose faults they meet.
-    covered: Arc<Mutex<Vec<(String, Arc<Coverage>)>>>,
+    covered: Covered,
     clock: MonotonicClock,
     /// `e1000 break`, for all NICs.
     breaks: Option<Arc<DeviceBreaks>>,

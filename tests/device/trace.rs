@@ -119,8 +119,13 @@ fn pcapng_frames_have_comments_with_descriptors_and_causes() {
     assert!(packets[2].2.contains("dropped: Address"));
 }
 
-/// The blocks of a capture: frames (length, comment), and for each interface its name, frames seen, frames left out.
-fn blocks(file: &tempfile::NamedTempFile) -> (Vec<(usize, String)>, Vec<(String, u64, u64)>) {
+/// A frame's length and comment.
+type Captured = (usize, String);
+/// An interface's name, the frames seen there, and those left out.
+type Interface = (String, u64, u64);
+
+/// The blocks of a capture.
+fn blocks(file: &tempfile::NamedTempFile) -> (Vec<Captured>, Vec<Interface>) {
     let mut reader = PcapNgReader::new(File::open(file.path()).unwrap()).unwrap();
     let (mut frames, mut interfaces) = (Vec::new(), Vec::new());
     while let Some(block) = reader.next_block() {

@@ -215,9 +215,8 @@ impl Shared {
         }
     }
 
-    /// Does what the plan says. A frame that is `Passed` has still to be sent on.
-    fn strike(&self, frame: &OwnedFrame, way: Way) -> FrameEffect {
-        let now = self.timer.now_ns();
+    /// Does what the plan says, now. A frame that is `Passed` has still to be sent on.
+    fn strike(&self, frame: &OwnedFrame, way: Way, now: u64) -> FrameEffect {
         let kept = |effect, kept| if kept { effect } else { FrameEffect::NoPlace };
         match self.options.fault {
             FrameFault::Drop => FrameEffect::Lost,
@@ -284,7 +283,7 @@ impl Behaviour for Fault {
         }
         let copy = OwnedFrame::copy(frame);
         let now = self.0.timer.now_ns();
-        let done = self.0.strike(&copy, way);
+        let done = self.0.strike(&copy, way, now);
         self.0.tell(&copy, way, done);
         if done == FrameEffect::Passed {
             return self.0.pass(frame, way, onward);
