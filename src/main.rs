@@ -31,6 +31,9 @@ fn run() -> ExitCode {
 fn run_machine(config: Config) -> ExitCode {
     config.warnings.iter().for_each(|warning| eprintln!("minivmm: {warning}"));
     let result = config.result.clone();
+    if let Some(Err(error)) = result.as_deref().map(machine::forget_result) {
+        return fail(&error.to_string());
+    }
     let run = || Machine::new(config, Notices::stderr()).map(Machine::run);
     let (reason, reported) = match caught(run) {
         Ok(Ok(reason)) => (reason, true),

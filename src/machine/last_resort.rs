@@ -2,8 +2,8 @@
 //!
 //! Armed by [`super::Machine::run`] once the run is to end. Parking vCPUs, closing files and answering monitors take
 //! milliseconds; should one of them wait for ever (a deadlock of ours, a disk that does not answer), nobody in CI is there
-//! to kill the process. Then the terminal is restored, `-result` says what is known, and the process ends with the status
-//! of an internal error. Sockets' names may stay; the next machine takes them over.
+//! to kill the process. Then the terminal is restored, sockets' names are removed, `-result` says what is known, and the
+//! process ends with the status of an internal error.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::exit_code::EndReason;
 use super::report;
 use crate::failures::Failures;
-use crate::sys::{Notices, terminal};
+use crate::sys::{Notices, terminal, unix_path};
 
 /// How long the way out may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +52,7 @@ impl LastResort {
 
 fn end(plan: &Plan, reason: &EndReason) {
     terminal::restore();
+    unix_path::remove_all();
     if let Some(path) = &plan.result
         && let Err(error) = report::write_bare(path, reason)
     {

@@ -23,6 +23,7 @@ mod observers;
 pub mod pc;
 mod report;
 mod serial;
+mod signal_ends;
 pub mod vcpu_thread;
 pub mod watch;
 
@@ -30,7 +31,7 @@ pub use crate::trace::help as trace_help;
 pub use accel_choice::help as accel_help;
 pub use error::SetupError;
 pub use exit_code::EndReason;
-pub use report::write_bare;
+pub use report::{forget_result, write_bare};
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -41,7 +42,7 @@ use crate::boot::acpi::{self, IntxRoute, TableConfig};
 use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
 use crate::chipset::{FwCfgFile, PowerSink};
 use crate::cli::{Config, Device, FaultPlan, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
-use crate::event::{EventHandle, EventLoop};
+use crate::event::EventLoop;
 use crate::failures::{Failures, caught};
 use crate::memory::GuestRam;
 use crate::monitor::{Cause, Event, Events, Session};
@@ -61,6 +62,7 @@ use lifecycle::{Lifecycle, Next};
 use nics::Nic;
 use observers::Watchers;
 use report::Reporter;
+use signal_ends::SignalEnds;
 
 /// A machine, set up and ready to run.
 #[derive(Debug)]
@@ -99,9 +101,11 @@ impl Machine {
         let vm = chosen.accel.create_vm(&ram, config.smp, &clock)?;
         let happenings = Events::default();
         let life = Lifecycle::new(happenings.clone());
-        let ends = life.clone();
-        let failures = Failures::new(move |what| ends.end(EndReason::Internal(what)));
+        let ended = life.clone();
+        let failures = Failures::new(move |what| ended.end(EndReason::Internal(what)));
         let (event_loop, events) = EventLoop::start_guarded(failures.clone())?;
+        let ends = SignalEnds::new(&life, config.result.clone());
+        let signals = ends.watch(&events)?;
         vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let folder =
             config.on_failure.as_deref().map(|path| FailureFolder::open(path, &notices)).transpose()?;
@@ -156,7 +160,7 @@ impl Machine {
             watchers,
             notices: notices.clone(),
         });
-        let signals = watch_signals(&events, &life, &reporter)?;
+        ends.begin(&reporter);
         let control = Arc::new(Control {
             life: life.clone(),
             clock,
@@ -340,22 +344,6 @@ fn add_devices(
         }
     }
     Ok(nics)
-}
-
-/// SIGINT, SIGTERM and SIGHUP end the run in order; SIGUSR1 writes `-result`.
-fn watch_signals(
-    events: &EventHandle,
-    life: &Lifecycle,
-    reporter: &Arc<Reporter>,
-) -> Result<Signals, SetupError> {
-    let (life, reporter) = (life.clone(), Arc::downgrade(reporter));
-    let on_end = move |signal| life.end(EndReason::Signal(signal));
-    let on_report = move || {
-        if let Some(reporter) = reporter.upgrade() {
-            reporter.write(None, None);
-        }
-    };
-    Ok(Signals::watch(events, on_end, on_report)?)
 }
 
 /// What ACPI and MP tables tell: what is on the board.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::error::SetupError;
 use super::exit_code::EndReason;
 use super::lifecycle::Lifecycle;
 use super::nics::Nic;
@@ -179,6 +180,22 @@ impl Reporter {
 
 fn now_unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Removes the report of an earlier run, so that nobody takes it for this one's should we be killed.
+///
+/// # Errors
+/// [`SetupError::File`] when there is something that cannot be removed.
+pub fn forget_result(path: &Path) -> Result<(), SetupError> {
+    match std::fs::symlink_metadata(path) {
+        // Others are replaced at the end: a link, or what somebody else waits at.
+        Ok(data) if data.is_file() => std::fs::remove_file(path).map_err(|source| SetupError::File {
+            option: "-result",
+            path: path.display().to_string(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What is known of a run without its machine.

@@ -1,6 +1,6 @@
 //! Signals that ask for the end: an orderly way out, as a closure on the loop thread.
 //!
-//! The second one of them ends the process at once (with the terminal restored), so that a hanging way out can
+//! The second one of them ends the process at once (with the terminal restored and no socket's name left), so that a hanging way out can
 //! always be cut short. SIGCONT puts the terminal back into raw mode.
 
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::terminal;
+use super::{terminal, unix_path};
 use crate::event::{EventError, EventHandle, FdHandler, Interest, Ready, Registration};
 
 /// Watches the signals until it is dropped; from then on they are ignored.
@@ -64,6 +64,7 @@ impl FdHandler for Handler {
                 (self.on_report)();
             } else if std::mem::replace(&mut delivery.ending, true) {
                 terminal::restore();
+                unix_path::remove_all();
                 end_now(signal);
             } else {
                 (self.on_end)(signal);

@@ -17,7 +17,7 @@ use super::stack::{Progress, Shared};
 use super::tcp::Tcp;
 use super::udp::{FamilyOf, MAX_DATAGRAM, Udp};
 use crate::cli::{HostForward, ListenAt};
-use crate::sys::unix_path;
+use crate::sys::unix_path::{self, BoundPath};
 
 /// Clients, or datagrams, taken at a time.
 const BUDGET: usize = 16;
@@ -154,7 +154,6 @@ fn listen(at: &ListenAt) -> Result<OwnedFd> {
 /// A Unix socket's file goes with its rule.
 fn unlink(at: &ListenAt) {
     if let ListenAt::Unix(path) = at {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(path);
+        drop(BoundPath(Some(path.clone())));
     }
 }

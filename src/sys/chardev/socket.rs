@@ -168,6 +168,10 @@ impl SocketChar {
             return Ok(Arc::new(Self { line }));
         }
         let listener = Arc::new(place.listen().map_err(failed("cannot listen"))?);
+        let path = BoundPath(match place {
+            Place::Unix(path) => Some(path.to_owned()),
+            Place::Tcp(..) => None,
+        });
         if wait {
             context.notices.say(&format!("waiting for a connection to {name}"));
             line.connected(listener.accept().map_err(failed("cannot accept"))?);
@@ -175,11 +179,7 @@ impl SocketChar {
         listener.set_nonblocking().map_err(failed("cannot listen"))?;
         let handler = Arc::new(Arc::downgrade(&line));
         let watch = context.events.watch(listener.clone(), Interest::NONE, handler)?;
-        let path = match place {
-            Place::Unix(path) => Some(path.to_owned()),
-            Place::Tcp(..) => None,
-        };
-        line.server.get_or_init(|| Server { _path: BoundPath(path), listener, watch });
+        line.server.get_or_init(|| Server { _path: path, listener, watch });
         line.listen(!wait);
         Ok(Arc::new(Self { line }))
     }
