@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::bus::Access;
 use crate::cpu::CpuState;
 use crate::irq::{GsiSink, MsiSink};
-use crate::memory::GuestRam;
+use crate::memory::{FirmwareArea, GuestRam};
 use crate::time::MonotonicClock;
 use debug::{DebugMeans, DebugPlan, DebugStop};
 
@@ -112,6 +112,12 @@ pub struct EntryState {
     pub gdt_limit: u16,
 }
 
+impl EntryState {
+    /// What a firmware's image expects.
+    pub const POWER_ON: Self =
+        Self { mode: EntryMode::PowerOn, rip: 0, rsp: 0, rsi: 0, rbx: 0, rax: 0, gdt_base: 0, gdt_limit: 0 };
+}
+
 /// The processor mode at entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryMode {
@@ -122,6 +128,8 @@ pub enum EntryMode {
     },
     /// 32-bit protected mode, paging off (PVH, multiboot).
     Protected,
+    /// As after power-on, at the reset vector FFFFFFF0h (SDM volume 3, table 9-1): the other registers do not count.
+    PowerOn,
     /// 16-bit real mode at CS = `segment`.
     Real {
         /// CS, DS, ES and SS selector; base is 16 times it.
@@ -176,6 +184,13 @@ pub trait Vm: GsiSink + MsiSink {
     fn resume(&self) -> Result<(), AccelError> {
         Ok(())
     }
+
+    /// From now on the guest sees `area` where it lies. Called before any vCPU runs, and again, also from a vCPU's own
+    /// thread in the middle of an access, whenever what it shows has changed: always with the same one.
+    ///
+    /// # Errors
+    /// [`AccelError`].
+    fn map_firmware(&self, area: &Arc<FirmwareArea>) -> Result<(), AccelError>;
 
     /// Offers the event loop, before any vCPU is created. An accelerator whose CPUs sleep elsewhere leaves it alone.
     fn offer_executor(&self, executor: Arc<dyn Executor>) {

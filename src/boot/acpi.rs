@@ -74,9 +74,16 @@ pub struct TableConfig {
     pub pvpanic: bool,
 }
 
-/// The tables as (guest physical address, bytes), the RSDP first.
+/// The tables as (guest physical address, bytes), the RSDP first, which is at [`ACPI_BASE`].
+///
+/// [`ACPI_BASE`]: pc::ACPI_BASE
 pub fn tables(config: &TableConfig) -> Vec<(u64, Vec<u8>)> {
-    let mut place = Placement::new();
+    tables_at(config, pc::ACPI_BASE)
+}
+
+/// The same with the RSDP at `base`, a multiple of 64 below 4 GiB.
+pub fn tables_at(config: &TableConfig, base: u64) -> Vec<(u64, Vec<u8>)> {
+    let mut place = Placement::new(base);
     let dsdt = place.put(dsdt(config).as_slice());
     let facs = place.put(&bytes(&FACS::new()));
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, REVISION);
@@ -94,10 +101,18 @@ pub fn tables(config: &TableConfig) -> Vec<(u64, Vec<u8>)> {
 /// # Errors
 /// [`MemoryError`] when the machine has less than 1 MiB of RAM.
 pub fn write(ram: &GuestRam, config: &TableConfig) -> Result<u64, MemoryError> {
-    for (addr, table) in tables(config) {
+    write_at(ram, config, pc::ACPI_BASE)
+}
+
+/// The same with the RSDP at `base`, a multiple of 64 below 4 GiB.
+///
+/// # Errors
+/// [`MemoryError`] when there is not RAM for all of it.
+pub fn write_at(ram: &GuestRam, config: &TableConfig, base: u64) -> Result<u64, MemoryError> {
+    for (addr, table) in tables_at(config, base) {
         ram.write(addr, &table)?;
     }
-    Ok(pc::ACPI_BASE)
+    Ok(base)
 }
 
 struct Placement {
@@ -107,8 +122,8 @@ struct Placement {
 
 impl Placement {
     /// Room for the RSDP is kept at the start.
-    fn new() -> Self {
-        Self { next: pc::ACPI_BASE + 64, tables: vec![(pc::ACPI_BASE, Vec::new())] }
+    fn new(base: u64) -> Self {
+        Self { next: base + 64, tables: vec![(base, Vec::new())] }
     }
 
     /// 64 bytes apart at least, as FACS needs.

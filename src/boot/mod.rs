@@ -6,6 +6,7 @@
 //! RAM. Nothing here touches an accelerator, a device or the network. `docs/boot.md` tells the user's side.
 
 pub mod acpi;
+pub mod bios;
 mod bytes;
 mod bzimage;
 mod cmdline;

@@ -44,11 +44,21 @@ pub struct FwCfgFile {
     pub content: Arc<[u8]>,
 }
 
+/// An item that has a number and no name: what firmware asked for before there were files.
+#[derive(Debug, Clone)]
+pub struct FwCfgItem {
+    /// Its selector.
+    pub selector: u16,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
 /// The device.
 #[derive(Debug)]
 pub struct FwCfg {
     files: Vec<FwCfgFile>,
     directory: Vec<u8>,
+    items: Vec<FwCfgItem>,
     position: Mutex<Position>,
 }
 
@@ -59,17 +69,17 @@ struct Position {
 }
 
 impl FwCfg {
-    /// A device that offers `files`.
+    /// A device that offers `files`, and `items` where no file or item of its own is.
     ///
     /// # Errors
     /// [`FwCfgError`] names the file.
-    pub fn new(mut files: Vec<FwCfgFile>) -> Result<Self, FwCfgError> {
+    pub fn new(mut files: Vec<FwCfgFile>, items: Vec<FwCfgItem>) -> Result<Self, FwCfgError> {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(pair) = files.windows(2).find(|w| w[0].name == w[1].name) {
             return Err(FwCfgError::Twice(pair[0].name.clone()));
         }
         let directory = directory(&files)?;
-        Ok(Self { files, directory, position: Mutex::default() })
+        Ok(Self { files, directory, items, position: Mutex::default() })
     }
 
     /// Item 0 at its start, as after power-on.
@@ -88,7 +98,9 @@ impl FwCfg {
             DIRECTORY => &self.directory,
             _ => {
                 let index = selector.checked_sub(FIRST_FILE).map(usize::from);
-                index.and_then(|i| self.files.get(i)).map_or(&[], |f| &f.content)
+                let file = index.and_then(|i| self.files.get(i)).map(|file| &*file.content);
+                let item = || self.items.iter().find(|i| i.selector == selector).map(|i| &*i.content);
+                file.or_else(item).unwrap_or_default()
             }
         }
     }
@@ -163,7 +175,7 @@ mod tests {
 
     #[test]
     fn signature_and_interface_say_fw_cfg_without_dma() {
-        let dev = FwCfg::new(Vec::new()).unwrap();
+        let dev = FwCfg::new(Vec::new(), Vec::new()).unwrap();
         select(&dev, SIGNATURE);
         assert_eq!(bytes(&dev, 6), b"QEMU\0\0");
         select(&dev, INTERFACE);
@@ -172,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_file_is_found_through_the_directory_and_read_in_any_width() {
-        let dev = FwCfg::new(vec![file("opt/b", b"second"), file("opt/a", b"0123456789")]).unwrap();
+        let dev =
+            FwCfg::new(vec![file("opt/b", b"second"), file("opt/a", b"0123456789")], Vec::new()).unwrap();
         select(&dev, DIRECTORY);
         assert_eq!(bytes(&dev, 4), [0, 0, 0, 2]);
         let entry = bytes(&dev, 64);
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn unknown_items_and_ports_give_nothing() {
-        let dev = FwCfg::new(vec![file("opt/a", b"x")]).unwrap();
+        let dev = FwCfg::new(vec![file("opt/a", b"x")], Vec::new()).unwrap();
         for selector in [0x21, 0x1f, 0x8000, 0xffff] {
             select(&dev, selector);
             assert_eq!(bytes(&dev, 2), [0, 0]);
@@ -202,8 +215,18 @@ mod tests {
     }
 
     #[test]
+    fn numbered_items_do_not_hide_files_nor_the_signature() {
+        let item = |selector, byte| FwCfgItem { selector, content: vec![byte] };
+        let dev = FwCfg::new(vec![file("opt/a", b"x")], vec![item(0, 1), item(5, 2), item(0x20, 3)]).unwrap();
+        for (selector, expected) in [(0, b'Q'), (5, 2), (0x20, b'x')] {
+            select(&dev, selector);
+            assert_eq!(bytes(&dev, 1), [expected]);
+        }
+    }
+
+    #[test]
     fn bad_names_are_refused() {
-        let error = |files| FwCfg::new(files).unwrap_err();
+        let error = |files| FwCfg::new(files, Vec::new()).unwrap_err();
         let long = "x".repeat(56);
         assert_eq!(error(vec![file(&long, b"")]), FwCfgError::BadName(long));
         assert_eq!(error(vec![file("", b"")]), FwCfgError::BadName(String::new()));

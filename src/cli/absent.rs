@@ -13,7 +13,8 @@ use super::suggest::nearest;
 const NO_DISK: &str = "there are no disks; files reach the guest by -initrd or -fw_cfg";
 const NO_DISPLAY: &str = "leave it out: there is no display, only serial ports";
 const USE_MONITOR: &str = "use -monitor or -qmp with the place itself";
-const NO_FIRMWARE: &str = "leave it out: the kernel is entered directly, by -kernel";
+const NO_FIRMWARE: &str =
+    "leave it out: the kernel is entered directly, by -kernel, or all of the firmware is the -bios";
 const NO_SOUND: &str = "leave it out: there is no sound";
 const NO_USB: &str = "leave it out: there is no USB";
 const NO_SNAPSHOT: &str = "there are no snapshots";
@@ -57,7 +58,6 @@ pub(super) static ABSENT: &[Absent] = &[
     row("qmp-pretty", USE_MONITOR),
     row("D", "leave it out: remarks go to standard error, a trace to its file="),
     row("dfilter", "leave it out: only NICs are traced"),
-    row("bios", NO_FIRMWARE),
     row("L", NO_FIRMWARE),
     row("boot", NO_FIRMWARE),
     row("option-rom", NO_FIRMWARE),

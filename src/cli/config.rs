@@ -32,8 +32,10 @@ pub enum Command {
 /// One machine, as the command line describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `-kernel`: bzImage or ELF.
-    pub kernel: PathBuf,
+    /// `-kernel`: bzImage or ELF. None: [`Config::bios`] is there.
+    pub kernel: Option<PathBuf>,
+    /// `-bios`: a firmware's image. None: [`Config::kernel`] is there.
+    pub bios: Option<PathBuf>,
     /// `-initrd`: loaded as it is.
     pub initrd: Option<PathBuf>,
     /// `-append`: the kernel's command line, empty if not given.
@@ -351,6 +353,8 @@ pub struct E1000Options {
     pub overflow: NicOverflow,
     /// `eeprom=`: the file that keeps its EEPROM; no other NIC's.
     pub eeprom: Option<PathBuf>,
+    /// `romfile=`: the expansion ROM.
+    pub romfile: Option<PathBuf>,
     /// `coverage=`: where it is written what the driver has used of the device.
     pub coverage: Option<PathBuf>,
 }

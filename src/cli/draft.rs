@@ -28,6 +28,7 @@ pub(super) struct Given<T> {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) kernel: Option<PathBuf>,
+    pub(super) bios: Option<PathBuf>,
     pub(super) initrd: Option<PathBuf>,
     pub(super) append: String,
     pub(super) memory: u64,
@@ -84,6 +85,7 @@ impl Default for Draft {
     fn default() -> Self {
         Draft {
             kernel: None,
+            bios: None,
             initrd: None,
             append: String::new(),
             memory: DEFAULT_MEMORY,

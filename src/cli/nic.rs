@@ -2,6 +2,7 @@
 //!
 //! Called by `device`, whose rows refer to it. Pure: `eeprom=` is a path here, and `machine` opens it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::{Device, E1000Options, NicModel, NicOverflow};
@@ -59,6 +60,12 @@ const KEYS: &[Key] = &[
         text: "no receive descriptors: senders wait, or (drop) frames are lost",
     },
     Key {
+        name: "romfile",
+        kind: Kind::Str,
+        default: "",
+        text: "image of the expansion ROM, for -bios: iPXE's pxe-e1000.rom; \"\": none",
+    },
+    Key {
         name: "strict",
         kind: Kind::Bool,
         default: "off",
@@ -66,7 +73,7 @@ const KEYS: &[Key] = &[
     },
 ];
 
-const NO_ROM: &str = "leave it out (there is no firmware that would run an option ROM)";
+const ROM_BAR: &str = "leave it out (there is an expansion ROM with romfile=FILE, and none without)";
 const ALWAYS_ON: &str = "leave it out (it is always on)";
 const ABSENT: &[Absent] = &[
     Absent { name: "autonegotiation", accepts: Some("on"), instead: ALWAYS_ON },
@@ -84,10 +91,9 @@ const ABSENT: &[Absent] = &[
         accepts: Some("on"),
         instead: "leave it out (this is no PCIe part)",
     },
-    Absent { name: "bootindex", accepts: None, instead: "leave it out (the kernel comes by -kernel)" },
-    Absent { name: "romfile", accepts: Some(""), instead: NO_ROM },
-    Absent { name: "rombar", accepts: Some("0"), instead: NO_ROM },
-    Absent { name: "romsize", accepts: None, instead: NO_ROM },
+    Absent { name: "bootindex", accepts: None, instead: "leave it out (the firmware's own order holds)" },
+    Absent { name: "rombar", accepts: Some("0"), instead: ROM_BAR },
+    Absent { name: "romsize", accepts: None, instead: ROM_BAR },
     Absent { name: "bus", accepts: Some("pci.0"), instead: "leave it out (there is one PCI bus)" },
     Absent {
         name: "multifunction",
@@ -129,8 +135,14 @@ fn build(model: NicModel, fields: &Fields<'_>) -> Result<Device, CliError> {
         strict: fields.get("strict", values::on_off)?.unwrap_or(false),
         overflow: fields.get("overflow", overflow)?.unwrap_or_default(),
         eeprom: fields.get("eeprom", values::path)?,
+        romfile: fields.get("romfile", romfile)?.flatten(),
         coverage: fields.get("coverage", values::path)?,
     }))
+}
+
+/// The empty value is QEMU's way to say that there is none.
+fn romfile(text: &str) -> Result<Option<PathBuf>, Wrong> {
+    if text.is_empty() { Ok(None) } else { values::path(text).map(Some) }
 }
 
 fn overflow(text: &str) -> Result<NicOverflow, Wrong> {

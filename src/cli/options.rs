@@ -65,11 +65,18 @@ pub(super) static OPTIONS: &[Spec] = &[
         "kernel",
         "FILE",
         Group::Boot,
-        "bzImage or ELF kernel to boot (required)",
+        "bzImage or ELF kernel to boot (required, unless there is -bios)",
         Apply::Path(set_kernel),
     ),
     option("initrd", "FILE", Group::Boot, "initial RAM disk", Apply::Path(set_initrd)),
     option("append", "TEXT", Group::Boot, "the kernel's command line", Apply::Text(set_append)),
+    option(
+        "bios",
+        "FILE",
+        Group::Boot,
+        "start with a firmware's image, such as SeaBIOS's bios-256k.bin, instead of a kernel",
+        Apply::Path(set_bios),
+    ),
     option(
         "fw_cfg",
         "opt/NAME,file=FILE|string=TEXT",
@@ -311,6 +318,10 @@ fn value_of(
 
 fn set_kernel(draft: &mut Draft, path: PathBuf) {
     draft.kernel = Some(path);
+}
+
+fn set_bios(draft: &mut Draft, path: PathBuf) {
+    draft.bios = Some(path);
 }
 
 fn set_initrd(draft: &mut Draft, path: PathBuf) {

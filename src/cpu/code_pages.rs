@@ -61,6 +61,13 @@ impl CodePages {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Physical addresses lead elsewhere than before: [`Self::forget_all`], and every processor drops its translations
+    /// before it runs on, for which the caller brings them all back.
+    pub fn remapped(&self) {
+        self.forget_all();
+        self.marks.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// To be called for every page that something other than the processors' own stores writes to, after the write.
     pub fn written(&self, address: u64) {
         if let Some(p) = self.page(address).filter(|p| p.load(Ordering::Relaxed) & CODE != 0) {

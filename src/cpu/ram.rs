@@ -6,7 +6,7 @@
 use std::ptr::NonNull;
 
 use super::host::{HostPage, PAGE};
-use crate::memory::{GuestRam, RamRegion};
+use crate::memory::{Behind, FirmwareArea, GuestRam, RamRegion};
 
 /// The RAM of a machine, page by page. Must live as long as the `Cpu` whose machine uses it.
 #[derive(Debug, Clone)]
@@ -34,5 +34,15 @@ impl RamPages {
         // SAFETY: a whole page inside a region that `_ram` keeps mapped readable and writable, as long as its owner
         // keeps this value as long as the CPU.
         Some(unsafe { HostPage::new(at) })
+    }
+
+    /// The same for a page of `area`, which lies over this RAM. Its owner keeps `area` as long as the CPU.
+    pub fn page_of(&self, area: &FirmwareArea, page: u64) -> Option<HostPage> {
+        match area.page(page) {
+            Behind::Ram { .. } => self.page(page),
+            Behind::Nothing => None,
+            // SAFETY: `area` names the whole pages of its image, which it keeps mapped readable and writable.
+            Behind::Image(host) => NonNull::new(host as *mut u8).map(|at| unsafe { HostPage::new(at) }),
+        }
     }
 }

@@ -9,18 +9,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::SetupError;
 use super::exits::Buses;
+use super::firmware::Firmware;
 use super::pc;
 use crate::bus::BusDevice;
 use crate::chipset::{
-    CmosMemory, DebugExit, FW_CFG_LEN, FwCfg, FwCfgFile, I8042, I8042_COMMAND_OFFSET, PM_LEN, PmBlock,
-    PowerSink, Pvpanic, RTC_LEN, ResetControl, Rtc, SERIAL_PORT_LEN, SerialPort,
+    CmosMemory, DebugExit, FW_CFG_LEN, FwCfg, FwCfgFile, FwCfgItem, I8042, I8042_COMMAND_OFFSET, PIRQS,
+    PM_LEN, PirqRouter, PmBlock, Port92, PowerSink, Pvpanic, RTC_LEN, ResetControl, Rtc, SERIAL_PORT_LEN,
+    SerialPort,
 };
 use crate::cli::IsaDebugExitOptions;
 use crate::event::{EventHandle, HostTimer};
 use crate::irq::{GsiPin, GsiSink, IrqLine};
 use crate::memory::{DmaHandle, GuestRam};
 use crate::pci::{
-    CONFIG_PORTS_BASE, CONFIG_PORTS_LEN, ConfigPorts, Ecam, HostBridge, IsaBridge, PciBus, Wires,
+    CONFIG_PORTS_BASE, CONFIG_PORTS_LEN, ConfigPorts, Ecam, HostBridge, IsaBridge, PciBus, PciMap, Piix3,
+    Wires,
 };
 use crate::time::MonotonicClock;
 
@@ -59,6 +62,16 @@ pub struct Surroundings<'a> {
     pub clock: &'a MonotonicClock,
     /// Who carries out power-off and reset.
     pub power: &'a Arc<dyn PowerSink>,
+    /// `-bios`.
+    pub firmware: Option<&'a Firmware>,
+}
+
+/// What only a machine that starts with firmware has.
+#[derive(Debug)]
+struct FirmwareChips {
+    port92: Arc<Port92>,
+    /// Inputs of the interrupt router.
+    pirqs: InterruptInputs,
 }
 
 /// The chips.
@@ -71,18 +84,22 @@ pub struct Board {
     i8042: Arc<I8042>,
     rtc: Arc<Rtc>,
     pm: Arc<PmBlock>,
-    fw_cfg: Arc<FwCfg>,
+    fw_cfg: Option<Arc<FwCfg>>,
     serial: Vec<Arc<SerialPort>>,
+    firmware: Option<FirmwareChips>,
 }
 
 impl Board {
     /// Puts the chips on the buses.
     ///
     /// # Errors
-    /// [`SetupError`] when the host gives no timer or a fw_cfg file does not fit.
-    pub fn new(around: Surroundings<'_>, files: Vec<FwCfgFile>) -> Result<Self, SetupError> {
+    /// [`SetupError`] when the host gives no timer.
+    pub fn new(around: Surroundings<'_>) -> Result<Self, SetupError> {
         let reset_control = Arc::new(ResetControl::new(around.power.clone()));
-        let pci = pci_bus(&around)?;
+        let (pci, firmware) = match around.firmware {
+            None => (pci_bus(&around)?, None),
+            Some(firmware) => firmware_board(&around, firmware).map(|(pci, chips)| (pci, Some(chips)))?,
+        };
         let board = Self {
             config_ports: Arc::new(ConfigPorts::new(pci.clone(), reset_control.clone())),
             pci,
@@ -90,8 +107,9 @@ impl Board {
             i8042: Arc::new(I8042::new(around.inputs.line(pc::KEYBOARD_GSI), around.power.clone())),
             rtc: rtc(&around)?,
             pm: pm(&around)?,
-            fw_cfg: Arc::new(FwCfg::new(files)?),
+            fw_cfg: None,
             serial: Vec::new(),
+            firmware,
         };
         board.place(&around)?;
         Ok(board)
@@ -99,13 +117,12 @@ impl Board {
 
     fn place(&self, around: &Surroundings<'_>) -> Result<(), SetupError> {
         let pvpanic = Arc::new(Pvpanic::new(around.power.clone()));
-        let ports: [(&str, u64, u64, Arc<dyn BusDevice>); 7] = [
+        let ports: [(&str, u64, u64, Arc<dyn BusDevice>); 6] = [
             ("PCI configuration ports", CONFIG_PORTS_BASE, CONFIG_PORTS_LEN, self.config_ports.clone()),
             ("i8042 data port", pc::I8042_BASE, 1, self.i8042.data_port()),
             ("i8042 command port", pc::I8042_BASE + I8042_COMMAND_OFFSET, 1, self.i8042.command_port()),
             ("RTC", pc::RTC.0, RTC_LEN, self.rtc.clone()),
             ("ACPI PM block", pc::PM_BASE, PM_LEN, self.pm.clone()),
-            ("fw_cfg", pc::FW_CFG_BASE, FW_CFG_LEN, self.fw_cfg.clone()),
             ("pvpanic", pc::PVPANIC_PORT, 1, pvpanic),
         ];
         for (name, base, len, device) in ports {
@@ -129,6 +146,41 @@ impl Board {
         let (base, _) = pc::COM[index];
         buses.pio.insert(&format!("serial port {index}"), base, SERIAL_PORT_LEN, port.clone())?;
         self.serial.push(port);
+        Ok(())
+    }
+
+    /// Adds fw_cfg, when all is known that it tells.
+    ///
+    /// # Errors
+    /// [`SetupError`] when a file does not fit.
+    pub fn add_fw_cfg(
+        &mut self,
+        buses: &Buses,
+        files: Vec<FwCfgFile>,
+        items: Vec<FwCfgItem>,
+    ) -> Result<(), SetupError> {
+        let fw_cfg = Arc::new(FwCfg::new(files, items)?);
+        buses.pio.insert("fw_cfg", pc::FW_CFG_BASE, FW_CFG_LEN, fw_cfg.clone())?;
+        self.fw_cfg = Some(fw_cfg);
+        Ok(())
+    }
+
+    /// A new wire to the interrupt of `pin` (1 = INTA#) of the PCI device in `slot`.
+    pub fn intx_line(&self, around: &Surroundings<'_>, slot: u8, pin: u8) -> IrqLine {
+        match &self.firmware {
+            None => around.inputs.line(pc::intx_gsi(slot, pin)),
+            Some(chips) => chips.pirqs.line(pc::firmware_pirq(slot, pin)),
+        }
+    }
+
+    /// The devices are complete: does what a BIOS does with PCI, if none will run.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the BARs do not fit.
+    pub fn program_pci(&self) -> Result<(), SetupError> {
+        if self.firmware.is_none() {
+            self.pci.program_bars()?;
+        }
         Ok(())
     }
 
@@ -162,14 +214,20 @@ impl Board {
     /// # Errors
     /// [`SetupError`] when the BARs no longer fit, which cannot be once they did.
     pub fn reset(&self) -> Result<(), SetupError> {
-        let Self { pci, config_ports, reset_control, i8042, rtc, pm, fw_cfg, serial } = self;
-        pci.reset()?;
+        let Self { pci, config_ports, reset_control, i8042, rtc, pm, fw_cfg, serial, firmware } = self;
+        match firmware {
+            None => pci.reset()?,
+            Some(chips) => {
+                pci.reset_only();
+                chips.port92.reset();
+            }
+        }
         config_ports.reset();
         reset_control.reset();
         i8042.reset();
         rtc.reset();
         pm.reset();
-        fw_cfg.reset();
+        fw_cfg.iter().for_each(|fw_cfg| fw_cfg.reset());
         serial.iter().for_each(|port| port.reset());
         Ok(())
     }
@@ -182,6 +240,27 @@ fn pci_bus(around: &Surroundings<'_>) -> Result<Arc<PciBus>, SetupError> {
     bus.add(pc::HOST_BRIDGE_SLOT, Arc::new(HostBridge::new(pc::ECAM_BASE)), dma())?;
     bus.add(pc::ISA_BRIDGE_SLOT, Arc::new(IsaBridge), dma())?;
     Ok(Arc::new(bus))
+}
+
+/// Bus 0 of a machine that starts with firmware: a chipset that firmware knows, and its interrupt router.
+fn firmware_board(
+    around: &Surroundings<'_>,
+    firmware: &Firmware,
+) -> Result<(Arc<PciBus>, FirmwareChips), SetupError> {
+    let (pio, mmio) = (around.buses.pio.clone(), around.buses.mmio.clone());
+    let map = PciMap { intx_gsi: pc::firmware_intx_gsi, ..pc::pci_map(around.ram.end()) };
+    let ioapic: [IrqLine; PIRQS] =
+        std::array::from_fn(|n| around.inputs.line(pc::FIRMWARE_PIRQ_GSI + n as u32));
+    let router = PirqRouter::new(|irq| around.inputs.line(irq), ioapic);
+    let bus = PciBus::new(pio, mmio, map);
+    let dma = || Wires::dma_only(DmaHandle::new(around.ram.clone(), None));
+    bus.add(pc::HOST_BRIDGE_SLOT, Arc::new(firmware.host_bridge()), dma())?;
+    let routes = router.clone();
+    let isa_bridge = Piix3::new(move |pirq, route| routes.set_route(pirq, route));
+    bus.add(pc::ISA_BRIDGE_SLOT, Arc::new(isa_bridge), dma())?;
+    let port92 = Arc::new(Port92::new(around.power.clone()));
+    around.buses.pio.insert("port 92h", pc::PORT92, 1, port92.clone())?;
+    Ok((Arc::new(bus), FirmwareChips { port92, pirqs: InterruptInputs::new(router) }))
 }
 
 fn rtc(around: &Surroundings<'_>) -> Result<Arc<Rtc>, SetupError> {

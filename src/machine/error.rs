@@ -62,6 +62,9 @@ pub enum SetupError {
     /// `-d symbols=`.
     #[error("-d symbols=: {0}")]
     Symbols(#[from] crate::trace::SymbolError),
+    /// `-bios` and `romfile=`.
+    #[error(transparent)]
+    Rom(#[from] crate::boot::bios::RomError),
     /// `eeprom=`.
     #[error("-device: {0}")]
     Eeprom(#[from] EepromError),

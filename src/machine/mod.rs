@@ -14,6 +14,8 @@ mod executor;
 pub mod exit_code;
 pub mod exits;
 mod failure_folder;
+mod firmware;
+mod first;
 mod gate;
 mod last_resort;
 pub mod lifecycle;
@@ -38,8 +40,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::accel::Vm;
-use crate::boot::acpi::{self, IntxRoute, TableConfig};
-use crate::boot::{self, BootConfig, BootImage, BootTarget, mptable};
+use crate::boot::acpi::{IntxRoute, TableConfig};
+
 use crate::chipset::{FwCfgFile, PowerSink};
 use crate::cli::{Config, Device, FaultPlan, FwCfgSource, HubPortOptions, Netdev, NetdevKind};
 use crate::event::EventLoop;
@@ -57,6 +59,7 @@ use device_break::DeviceBreaks;
 use executor::LoopExecutor;
 use exits::Buses;
 use failure_folder::FailureFolder;
+use first::First;
 use last_resort::LastResort;
 use lifecycle::{Lifecycle, Next};
 use nics::Nic;
@@ -68,7 +71,7 @@ use signal_ends::SignalEnds;
 #[derive(Debug)]
 pub struct Machine {
     config: Config,
-    image: BootImage,
+    first: First,
     tables: TableConfig,
     ram: GuestRam,
     vm: Arc<dyn Vm>,
@@ -92,8 +95,8 @@ impl Machine {
     /// [`SetupError`]: one line for the user; nothing is left behind.
     pub fn new(config: Config, notices: Notices) -> Result<Self, SetupError> {
         let started = Instant::now();
-        let image = boot::prepare(&boot_config(&config))?;
-        let files = fw_cfg_files(&config)?;
+        let first = First::read(&config)?;
+        let mut files = fw_cfg_files(&config)?;
         let chosen = accel_choice::choose(&config.accel)?;
         chosen.note.iter().for_each(|note| notices.say(note));
         let ram = GuestRam::new(&pc::ram_layout(config.memory))?;
@@ -113,7 +116,7 @@ impl Machine {
         let mut observe = config.observe.clone();
         observe.traces.extend(folder.as_ref().map(FailureFolder::trace));
         let breaks = config.gdb.is_some().then(|| Arc::new(DeviceBreaks::new(life.clone())));
-        let watchers = Watchers::new(&observe, &config.kernel, &clock, breaks.clone(), &life, &notices)?;
+        let watchers = Watchers::new(&observe, config.kernel.as_deref(), &clock, breaks.clone(), &life, &notices)?;
         let mut around = NetworkSurroundings::new(events.clone(), notices.clone());
         around.happenings = NetdevEvents::new({
             let happenings = happenings.clone();
@@ -126,6 +129,7 @@ impl Machine {
         life.expect(&config.expect);
         let (buses, inputs) = (Buses::default(), InterruptInputs::new(vm.clone()));
         let power: Arc<dyn PowerSink> = Arc::new(life.clone());
+        let firmware = first.place(&ram, &vm, &buses, &life)?;
         let around = Surroundings {
             buses: &buses,
             inputs: &inputs,
@@ -133,8 +137,9 @@ impl Machine {
             events: &events,
             clock: &clock,
             power: &power,
+            firmware: firmware.as_ref(),
         };
-        let mut board = Board::new(around, files)?;
+        let mut board = Board::new(around)?;
         let wanted = serial::Wanted {
             serials: &config.serials,
             mux: monitors::mux(&config),
@@ -145,8 +150,10 @@ impl Machine {
         let nics = add_devices(&config.devices, &board, &around, &vm, &network, &watchers, &notices)?;
         nics.iter().for_each(|nic| nic.tell_filter_changes(&happenings));
         add_card_faults(&config.faults, &nics)?;
-        board.pci.program_bars()?;
+        board.program_pci()?;
         let tables = table_config(&config, &board);
+        files.extend(first.fw_cfg_files(&tables));
+        board.add_fw_cfg(&buses, files, first.fw_cfg_items(&tables))?;
         let bus: Arc<Buses> = Arc::new(buses);
         let spawn = |id| vcpu_thread::spawn(id, vm.clone(), life.clone(), bus.clone());
         let threads = (0..config.smp).map(spawn).collect::<Result<_, _>>()?;
@@ -186,7 +193,7 @@ impl Machine {
         };
         let machine = Self {
             config,
-            image,
+            first,
             tables,
             ram,
             vm,
@@ -256,9 +263,7 @@ impl Machine {
     }
 
     fn start(&self) -> Result<(), SetupError> {
-        acpi::write(&self.ram, &self.tables)?;
-        mptable::write(&self.ram, &self.tables)?;
-        let entry = self.image.load(&self.ram)?;
+        let entry = self.first.load(&self.ram, &self.tables)?;
         self.life.start(entry);
         Ok(())
     }
@@ -359,19 +364,6 @@ fn table_config(config: &Config, board: &Board) -> TableConfig {
         i8042: true,
         fw_cfg: true,
         pvpanic: true,
-    }
-}
-
-fn boot_config(config: &Config) -> BootConfig {
-    BootConfig {
-        kernel: config.kernel.clone(),
-        initrd: config.initrd.clone(),
-        target: BootTarget {
-            cmdline: config.append.clone(),
-            unpack: config.machine.kernel_unpack,
-            ram_bytes: config.memory,
-            rsdp: pc::ACPI_BASE,
-        },
     }
 }
 

@@ -8,7 +8,7 @@ use super::eeprom_file::EepromFile;
 use super::error::SetupError;
 use super::gate::Gate;
 use super::observers::NicWatchers;
-use super::pc;
+use crate::boot::bios::read_option_rom;
 use crate::cli::{CardFaultPlan, E1000Options, NicModel, NicOverflow};
 use crate::event::HostTimer;
 use crate::irq::MsiSink;
@@ -54,7 +54,7 @@ impl Nic {
         notices: &Notices,
     ) -> Result<Self, SetupError> {
         let dma = DmaHandle::new(around.ram.clone(), Some(messages));
-        let intx = IntxLine::new(around.inputs.line(pc::intx_gsi(slot, 1)));
+        let intx = IntxLine::new(board.intx_line(around, slot, 1));
         let msi = options.msi.then(|| Msi::new(dma.clone()));
         let timer = HostTimer::new(around.events, around.clock)?;
         let observer = watchers.observer.clone();
@@ -67,7 +67,8 @@ impl Nic {
                 device.time_passed();
             }
         });
-        board.pci.add(slot, device.clone(), Wires { dma, intx: Some(intx), msi })?;
+        let rom = options.romfile.as_deref().map(read_option_rom).transpose()?;
+        board.pci.add_with_rom(slot, device.clone(), Wires { dma, intx: Some(intx), msi }, rom)?;
         let gate = Gate::new(device.clone());
         let name = network.add_nic(NicEnd {
             id: options.id.clone(),

@@ -72,7 +72,7 @@ impl Watchers {
     /// [`SetupError`] when one of them is of no use.
     pub fn new(
         config: &ObserveConfig,
-        kernel: &Path,
+        kernel: Option<&Path>,
         clock: &MonotonicClock,
         breaks: Option<Arc<DeviceBreaks>>,
         life: &Lifecycle,
@@ -81,7 +81,7 @@ impl Watchers {
         let wanted = config.doctor.is_some() || !config.traces.is_empty();
         let symbols = match &config.symbols {
             Some(path) => Symbols::read(path)?,
-            None if wanted => kernel_symbols(kernel),
+            None if wanted => kernel.map(kernel_symbols).unwrap_or_default(),
             None => Symbols::default(),
         };
         let symbols = Arc::new(symbols);

@@ -81,6 +81,24 @@ pub const RESERVED_SLOTS: [u8; 2] = [HOST_BRIDGE_SLOT, ISA_BRIDGE_SLOT];
 /// same number.
 pub const PIRQ_GSI: [u32; 4] = [10, 11, 12, 5];
 
+/// A machine that starts with firmware keeps this much at the end of RAM below 4 GiB for its ACPI tables.
+pub const FIRMWARE_TABLES_LEN: u64 = 64 << 10;
+/// On such a machine, the IOAPIC input of PIRQA; the others follow.
+pub const FIRMWARE_PIRQ_GSI: u32 = 16;
+/// Port 92h.
+pub const PORT92: u64 = 0x92;
+
+/// On a machine that starts with firmware, the PIRQ (0 is A) of `pin` (1 = INTA#) of the device in `slot`: as on QEMU's
+/// PC, whose wiring SeaBIOS knows.
+pub fn firmware_pirq(slot: u8, pin: u8) -> u32 {
+    (u32::from(slot) + u32::from(pin) + 2) % 4
+}
+
+/// The IOAPIC input that it reaches beside the ISA interrupt that firmware chooses.
+pub fn firmware_intx_gsi(slot: u8, pin: u8) -> u32 {
+    FIRMWARE_PIRQ_GSI + firmware_pirq(slot, pin)
+}
+
 /// Global system interrupt of `pin` (1 = INTA#) of the device in `slot` on bus 0.
 pub fn intx_gsi(slot: u8, pin: u8) -> u32 {
     PIRQ_GSI[(usize::from(slot) + usize::from(pin.saturating_sub(1))) % PIRQ_GSI.len()]

@@ -43,7 +43,9 @@ pub fn allocate(requests: &[(u8, BarSpec)], map: &PciMap) -> Result<Vec<BarAlloc
     for (slot, bar) in order {
         let base = match bar.kind {
             BarKind::Io => take(&mut io_next, &map.io, bar.size, bar.size),
-            BarKind::Mem32 | BarKind::Mem64 => take(&mut mem_next, &map.mem, bar.size, bar.size.max(PAGE)),
+            BarKind::Mem32 | BarKind::Mem64 | BarKind::Rom => {
+                take(&mut mem_next, &map.mem, bar.size, bar.size.max(PAGE))
+            }
         };
         let base = base.ok_or(NoRoom { slot, index: bar.index, size: bar.size })?;
         placed.push(BarAllocation { slot, bar, base });

@@ -20,6 +20,22 @@ struct BarWindow {
     index: u8,
 }
 
+/// An expansion ROM on the bus: ones behind its image, and deaf to writes.
+#[derive(Debug)]
+struct RomWindow(Arc<[u8]>);
+
+impl BusDevice for RomWindow {
+    fn read(&self, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
+        let byte =
+            |i| usize::try_from(offset + i).ok().and_then(|at| self.0.get(at)).copied().unwrap_or(0xff);
+        Ok((0..access.width.bytes()).fold(0, |sum, i| sum | u64::from(byte(i)) << (8 * i)))
+    }
+
+    fn write(&self, _: u64, _: u64, _: &Access<'_>) -> Result<(), AccessError> {
+        Ok(())
+    }
+}
+
 impl BusDevice for BarWindow {
     fn read(&self, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
         self.function.bar_read(self.index, offset, access)
@@ -48,13 +64,29 @@ struct Held {
     slot: u8,
     bar: DecodedBar,
     range: Option<RangeId>,
-    window: Arc<BarWindow>,
+    window: Arc<dyn BusDevice>,
 }
 
 /// All claims of a bus, guarded together.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     held: Vec<Held>,
+}
+
+/// Who answers a slot's BARs.
+#[derive(Debug)]
+pub(super) struct Behind<'a> {
+    pub(super) function: &'a Arc<dyn Function>,
+    pub(super) rom: &'a Option<Arc<[u8]>>,
+}
+
+impl Behind<'_> {
+    fn window(&self, bar: &BarSpec) -> Arc<dyn BusDevice> {
+        match self.rom {
+            Some(rom) if bar.kind == BarKind::Rom => Arc::new(RomWindow(rom.clone())),
+            _ => Arc::new(BarWindow { function: self.function.clone(), index: bar.index }),
+        }
+    }
 }
 
 /// Registers BARs on the buses.
@@ -81,7 +113,7 @@ impl BarDecoder {
         &self,
         claims: &mut Claims,
         slot: u8,
-        function: &Arc<dyn Function>,
+        behind: &Behind<'_>,
         wanted: &[DecodedBar],
     ) {
         let (stay, go): (Vec<_>, Vec<_>) =
@@ -92,7 +124,7 @@ impl BarDecoder {
         }
         for &bar in wanted {
             if !claims.held.iter().any(|h| h.slot == slot && h.bar == bar) {
-                let window = Arc::new(BarWindow { function: function.clone(), index: bar.spec.index });
+                let window = behind.window(&bar.spec);
                 claims.held.push(Held { slot, bar, range: None, window });
             }
         }
@@ -113,12 +145,15 @@ impl BarDecoder {
         if !self.map.may_decode(spec.kind, base, spec.size) {
             return None;
         }
-        let name = format!("pci 00:{:02x}.0 BAR{}", held.slot, spec.index);
+        let bar = if spec.kind == BarKind::Rom { "ROM".to_owned() } else { format!("BAR{}", spec.index) };
+        let name = format!("pci 00:{:02x}.0 {bar}", held.slot);
         let window = held.window.clone();
         // An overlap is the guest's doing, not an error of ours: the BAR waits.
         match spec.kind {
             BarKind::Io => self.pio.insert(&name, base, spec.size, window).ok(),
-            BarKind::Mem32 | BarKind::Mem64 => self.mmio.insert(&name, base, spec.size, window).ok(),
+            BarKind::Mem32 | BarKind::Mem64 | BarKind::Rom => {
+                self.mmio.insert(&name, base, spec.size, window).ok()
+            }
         }
     }
 
@@ -126,7 +161,7 @@ impl BarDecoder {
         let Some(range) = held.range else { return };
         match held.bar.spec.kind {
             BarKind::Io => self.pio.remove(range),
-            BarKind::Mem32 | BarKind::Mem64 => self.mmio.remove(range),
+            BarKind::Mem32 | BarKind::Mem64 | BarKind::Rom => self.mmio.remove(range),
         }
     }
 }

@@ -54,6 +54,22 @@ impl PciBus {
     /// # Errors
     /// [`PciError`].
     pub fn add(&self, slot: u8, function: Arc<dyn Function>, wires: Wires) -> Result<(), PciError> {
+        self.add_with_rom(slot, function, wires, None)
+    }
+
+    /// [`Self::add`] for a function with an expansion ROM.
+    ///
+    /// # Errors
+    /// [`PciError`], also for a ROM of more than [`MAX_ROM`] bytes.
+    ///
+    /// [`MAX_ROM`]: super::MAX_ROM
+    pub fn add_with_rom(
+        &self,
+        slot: u8,
+        function: Arc<dyn Function>,
+        wires: Wires,
+        rom: Option<Arc<[u8]>>,
+    ) -> Result<(), PciError> {
         if slot >= spec::SLOTS {
             return Err(PciError::NoSuchSlot(slot));
         }
@@ -61,7 +77,8 @@ impl PciBus {
         if slots.iter().any(|s| s.number == slot) {
             return Err(PciError::SlotTaken(slot));
         }
-        let new = Slot::new(slot, function, wires).map_err(|source| PciError::Header { slot, source })?;
+        let new =
+            Slot::new(slot, function, wires, rom).map_err(|source| PciError::Header { slot, source })?;
         slots.push(Arc::new(new));
         Ok(())
     }
@@ -86,7 +103,7 @@ impl PciBus {
     /// [`NoRoom`]; nothing is changed then.
     pub fn program_bars(&self) -> Result<(), NoRoom> {
         let slots = self.slots();
-        let bars = |s: &Arc<Slot>| s.function.bars().into_iter().map(|b| (s.number, b)).collect::<Vec<_>>();
+        let bars = |s: &Arc<Slot>| s.bars().into_iter().map(|b| (s.number, b)).collect::<Vec<_>>();
         let requests: Vec<_> = slots.iter().flat_map(bars).collect();
         let placed = allocator::allocate(&requests, &self.map)?;
         for slot in &slots {
@@ -108,10 +125,15 @@ impl PciBus {
     /// # Errors
     /// [`NoRoom`], which cannot happen once [`Self::program_bars`] went well.
     pub fn reset(&self) -> Result<(), NoRoom> {
+        self.reset_only();
+        self.program_bars()
+    }
+
+    /// RST# to every function; programming them is left to the guest's firmware.
+    pub fn reset_only(&self) {
         for slot in self.slots() {
             slot.reset(&self.decoder);
         }
-        self.program_bars()
     }
 
     /// Configuration read of `width` bytes at `offset` (0 to 4095; conventional functions end at 255).

@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 
 use super::{Capability, Pme};
-use crate::bus::{Access, AccessError};
+use crate::bus::{Access, AccessError, Width};
 
 /// The constant part of a type 0 header (PCI Local Bus 3.0, section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,17 @@ pub struct Identity {
 /// One base address register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BarSpec {
-    /// Register number, 0 to 5. A 64-bit BAR takes the next one too.
+    /// Register number, 0 to 5. A 64-bit BAR takes the next one too. [`BarSpec::ROM`]: the expansion ROM's.
     pub index: u8,
     /// What it decodes.
     pub kind: BarKind,
     /// Size in bytes: a power of two, at least 16 for memory and 4 for I/O.
     pub size: u64,
+}
+
+impl BarSpec {
+    /// [`BarSpec::index`] of the expansion ROM's base address register, which lies apart from the others.
+    pub const ROM: u8 = 6;
 }
 
 /// What a BAR decodes.
@@ -50,6 +55,8 @@ pub enum BarKind {
     Io,
     /// Memory below 4 GiB, not prefetchable.
     Mem32,
+    /// An expansion ROM: memory below 4 GiB with an enable bit of its own (PCI Local Bus 3.0, section 6.2.5.2).
+    Rom,
     /// Memory anywhere, not prefetchable.
     Mem64,
 }
@@ -120,6 +127,10 @@ pub trait Function: Debug + Send + Sync {
     fn config_registers(&self) -> Vec<ConfigRegister> {
         Vec::new()
     }
+
+    /// Software wrote `value` to configuration space at `offset`; the registers have it already. For functions whose
+    /// registers of their own switch something.
+    fn config_written(&self, _offset: u16, _width: Width, _value: u64) {}
 
     /// The power state changed. In D3hot BARs do not decode and DMA and interrupts are off already; a
     /// device loses its state on the way back to D0.

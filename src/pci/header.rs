@@ -10,6 +10,9 @@ use crate::bus::Width;
 
 use super::config_space::ConfigSpace;
 
+/// The largest expansion ROM (PCI Local Bus 3.0, section 6.2.5.2).
+pub const MAX_ROM: u64 = 16 << 20;
+
 /// What a function's description had wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
@@ -163,6 +166,7 @@ impl Header {
         let enabled = |bar: &&BarSpec| match bar.kind {
             BarKind::Io => command & spec::COMMAND_IO != 0,
             BarKind::Mem32 | BarKind::Mem64 => command & spec::COMMAND_MEMORY != 0,
+            BarKind::Rom => command & spec::COMMAND_MEMORY != 0 && self.space.byte(spec::ROM_BAR) & 1 != 0,
         };
         self.bars
             .iter()
@@ -208,7 +212,7 @@ impl Header {
 }
 
 fn bar_offset(index: u8) -> u8 {
-    spec::BAR0 + 4 * index
+    if index == BarSpec::ROM { spec::ROM_BAR } else { spec::BAR0 + 4 * index }
 }
 
 fn bar_width(bar: &BarSpec) -> Width {
@@ -247,10 +251,11 @@ fn define_command(space: &mut ConfigSpace, id: &Identity, bars: &[BarSpec]) {
 fn define_bar(space: &mut ConfigSpace, bar: &BarSpec) {
     let kind = match bar.kind {
         BarKind::Io => spec::BAR_IO,
-        BarKind::Mem32 => 0,
+        BarKind::Mem32 | BarKind::Rom => 0,
         BarKind::Mem64 => spec::BAR_64,
     };
-    let writable = (!(bar.size - 1)).to_le_bytes();
+    let enable = if bar.kind == BarKind::Rom { u64::from(spec::ROM_ENABLE) } else { 0 };
+    let writable = (!(bar.size - 1) | enable).to_le_bytes();
     let len = bar_width(bar).bytes() as usize;
     space.define(bar_offset(bar.index), &u64::from(kind).to_le_bytes()[..len], &writable[..len]);
 }
@@ -258,13 +263,15 @@ fn define_bar(space: &mut ConfigSpace, bar: &BarSpec) {
 fn check_bars(bars: &[BarSpec]) -> Result<(), HeaderError> {
     let mut free = 0;
     for bar in bars {
-        let (low, high, registers) = match bar.kind {
-            BarKind::Io => (4, 256, 1),
-            BarKind::Mem32 => (16, 1 << 31, 1),
-            BarKind::Mem64 => (16, 1 << 40, 2),
+        let (low, high, registers, end) = match bar.kind {
+            BarKind::Io => (4, 256, 1, spec::BAR_COUNT),
+            BarKind::Mem32 => (16, 1 << 31, 1, spec::BAR_COUNT),
+            BarKind::Mem64 => (16, 1 << 40, 2, spec::BAR_COUNT),
+            BarKind::Rom => (2 << 10, MAX_ROM, 1, BarSpec::ROM + 1),
         };
         let size_ok = bar.size.is_power_of_two() && (low..=high).contains(&bar.size);
-        if !size_ok || bar.index < free || bar.index + registers > spec::BAR_COUNT {
+        let misplaced = bar.index < free || (bar.kind == BarKind::Rom) != (bar.index == BarSpec::ROM);
+        if !size_ok || misplaced || bar.index.saturating_add(registers) > end {
             return Err(HeaderError::BadBar { index: bar.index, size: bar.size });
         }
         free = bar.index + registers;

@@ -41,7 +41,7 @@ impl PciMap {
     pub fn may_decode(&self, kind: BarKind, base: u64, size: u64) -> bool {
         match kind {
             BarKind::Io => self.io_decode.holds(base, size),
-            BarKind::Mem32 => self.mem_decode.holds(base, size),
+            BarKind::Mem32 | BarKind::Rom => self.mem_decode.holds(base, size),
             BarKind::Mem64 => self.mem_decode.holds(base, size) || self.mem64_decode.holds(base, size),
         }
     }

@@ -6,10 +6,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bar::BarDecoder;
+use super::bar::{BarDecoder, Behind};
 use super::header::{Controls, Header, HeaderError};
 use super::spec;
-use super::{Function, IntxLine, Msi};
+use super::{BarKind, BarSpec, Function, IntxLine, Msi};
 use crate::bus::Width;
 use crate::memory::DmaHandle;
 
@@ -43,12 +43,19 @@ pub(super) struct Slot {
     pub(super) number: u8,
     pub(super) function: Arc<dyn Function>,
     wires: Wires,
+    rom: Option<Arc<[u8]>>,
     state: Mutex<State>,
 }
 
 impl Slot {
-    pub(super) fn new(number: u8, function: Arc<dyn Function>, wires: Wires) -> Result<Self, HeaderError> {
-        let mut header = Header::new(&function.identity(), &function.bars(), &function.capabilities())?;
+    pub(super) fn new(
+        number: u8,
+        function: Arc<dyn Function>,
+        wires: Wires,
+        rom: Option<Arc<[u8]>>,
+    ) -> Result<Self, HeaderError> {
+        let bars = bars(&*function, rom.as_deref());
+        let mut header = Header::new(&function.identity(), &bars, &function.capabilities())?;
         for register in function.config_registers() {
             header.define_register(&register);
         }
@@ -59,7 +66,12 @@ impl Slot {
             header.leave_pme_to_the_device();
         }
         let state = Mutex::new(State { header, aborts_seen: wires.dma.aborts() });
-        Ok(Self { number, function, wires, state })
+        Ok(Self { number, function, wires, rom, state })
+    }
+
+    /// The BARs, that of the expansion ROM last.
+    pub(super) fn bars(&self) -> Vec<BarSpec> {
+        bars(&*self.function, self.rom.as_deref())
     }
 
     /// Configuration read.
@@ -94,6 +106,7 @@ impl Slot {
                 }
             }
         });
+        self.function.config_written(offset, width, value);
     }
 
     /// RST#: header, wires, then the device.
@@ -133,7 +146,8 @@ impl Slot {
     fn apply(&self, decoder: &BarDecoder) -> Option<bool> {
         let mut claims = decoder.lock();
         let now: Controls = self.state().header.controls();
-        decoder.set_claims(&mut claims, self.number, &self.function, &now.decoded);
+        let behind = Behind { function: &self.function, rom: &self.rom };
+        decoder.set_claims(&mut claims, self.number, &behind, &now.decoded);
         if let Some(intx) = &self.wires.intx {
             intx.set_disabled(now.intx_disabled);
         }
@@ -148,6 +162,13 @@ impl Slot {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A ROM's BAR has the next power of two, and at least the least that there is.
+fn bars(function: &dyn Function, rom: Option<&[u8]>) -> Vec<BarSpec> {
+    let size = |rom: &[u8]| (rom.len() as u64).next_power_of_two().max(2 << 10);
+    let rom = rom.map(|rom| BarSpec { index: BarSpec::ROM, kind: BarKind::Rom, size: size(rom) });
+    function.bars().into_iter().chain(rom).collect()
 }
 
 fn clears_master_abort(offset: u16, width: Width, value: u64) -> bool {

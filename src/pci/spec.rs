@@ -29,6 +29,10 @@ pub const BAR_COUNT: u8 = 6;
 pub const SUBSYSTEM_VENDOR: u8 = 0x2c;
 /// Subsystem ID, 16 bits.
 pub const SUBSYSTEM: u8 = 0x2e;
+/// Expansion ROM base address register, 32 bits.
+pub const ROM_BAR: u8 = 0x30;
+/// Expansion ROM BAR: decode, if Command decodes memory.
+pub const ROM_ENABLE: u32 = 1;
 /// Capabilities Pointer, 8 bits.
 pub const CAPABILITIES_POINTER: u8 = 0x34;
 /// Interrupt Line, 8 bits.

@@ -15,11 +15,14 @@ const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 /// Only the bit that always reads as one: interrupts off.
 const RFLAGS_FIXED: u64 = 2;
+/// Offset of the first instruction after power-on.
+const RESET_VECTOR: u64 = 0xfff0;
 
 /// General registers for `entry`; all others zero.
 pub(super) fn regs(entry: &EntryState) -> kvm_regs {
+    let power_on = entry.mode == EntryMode::PowerOn;
     kvm_regs {
-        rip: entry.rip,
+        rip: if power_on { RESET_VECTOR } else { entry.rip },
         rsp: entry.rsp,
         rsi: entry.rsi,
         rbx: entry.rbx,
@@ -31,11 +34,15 @@ pub(super) fn regs(entry: &EntryState) -> kvm_regs {
 
 /// Puts segments, tables and control registers of `entry` into `sregs`, which holds the power-on state.
 pub(super) fn apply(entry: &EntryState, sregs: &mut kvm_sregs) {
+    if entry.mode == EntryMode::PowerOn {
+        return;
+    }
     sregs.gdt.base = entry.gdt_base;
     sregs.gdt.limit = entry.gdt_limit;
     sregs.idt.base = 0;
     sregs.idt.limit = 0;
     match entry.mode {
+        EntryMode::PowerOn => {}
         EntryMode::Long { cr3 } => {
             flat(sregs, true);
             sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;

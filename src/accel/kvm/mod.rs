@@ -13,6 +13,7 @@
 //! quirks.rs    defects of KVMs without hardware, none of which runs elsewhere
 //! run_page.rs  the page shared with the kernel     kicker.rs    how others interrupt a run
 //! guest_debug.rs the debugger's plan, KVM_SET_GUEST_DEBUG
+//! firmware_slots.rs memory slots where a firmware lies over RAM
 //! pause.rs     time that the kernel counts, over a stop
 //! ```
 
@@ -21,6 +22,7 @@ mod boot_regs;
 mod caps;
 mod cpuid;
 mod exits;
+mod firmware_slots;
 mod guest_debug;
 mod irqchip;
 mod kicker;

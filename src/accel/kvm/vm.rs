@@ -10,6 +10,7 @@ use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap, kvm_msi, k
 use kvm_ioctls::VmFd;
 
 use super::caps::Host;
+use super::firmware_slots::FirmwareSlots;
 use super::guest_debug;
 use super::host;
 use super::irqchip::IrqChips;
@@ -20,7 +21,7 @@ use crate::accel::debug::DebugMeans;
 use crate::accel::{AccelError, Vcpu, Vm};
 use crate::irq::{GsiSink, MsiSink};
 use crate::machine::pc;
-use crate::memory::{GuestRam, RamRegion};
+use crate::memory::{FirmwareArea, GuestRam, RamRegion};
 
 /// A virtual machine.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct VmShared {
     pub regions: Vec<RamRegion>,
     pub fd: VmFd,
     pub vcpus: u32,
+    /// The firmware's slots, which point into its memory likewise.
+    pub firmware: Mutex<Option<FirmwareSlots>>,
 }
 
 impl KvmVm {
@@ -60,9 +63,15 @@ impl KvmVm {
         if host_caps.quirks.syscall_stays_at_cpl3 {
             quirks::watch_syscall_msrs(&fd)?;
         }
-        let shared =
-            Arc::new(VmShared { host: host_caps, ram: ram.clone(), regions: ram.regions(), fd, vcpus });
-        Ok(Self { shared, chips, paused: Mutex::default() })
+        let shared = VmShared {
+            host: host_caps,
+            ram: ram.clone(),
+            regions: ram.regions(),
+            fd,
+            vcpus,
+            firmware: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), chips, paused: Mutex::default() })
     }
 }
 
@@ -111,6 +120,18 @@ impl Vm for KvmVm {
         // What stood still has no past to go on from.
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.chips.reset(&self.shared.fd)
+    }
+
+    fn map_firmware(&self, area: &Arc<FirmwareArea>) -> Result<(), AccelError> {
+        let mut slots = self.shared.firmware.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *slots, self.shared.regions.first()) {
+            (Some(slots), _) => slots.update(&self.shared.fd),
+            (None, Some(low)) => {
+                *slots = Some(FirmwareSlots::new(&self.shared.fd, *low, area)?);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     fn pause(&self) -> Result<(), AccelError> {

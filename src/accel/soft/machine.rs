@@ -15,6 +15,7 @@ use crate::bus::{Origin, Width};
 use crate::cpu::machine::MsrFault;
 use crate::cpu::{HostPage, Machine, cpuid};
 use crate::machine::pc;
+use crate::memory::Behind;
 
 const PAGE: u64 = 4096;
 /// The time-stamp counter counts nanoseconds, and so do all timers.
@@ -108,7 +109,14 @@ fn register_value(address: u64, data: &[u8]) -> Option<(u64, u32)> {
 impl Machine for SoftMachine {
     #[inline]
     fn ram(&mut self, page: u64) -> Option<HostPage> {
-        self.shared.ram.page(page)
+        match self.shared.firmware(page) {
+            None => self.shared.ram.page(page),
+            Some(area) => self.shared.ram.page_of(area, page),
+        }
+    }
+
+    fn writable(&mut self, page: u64) -> bool {
+        self.shared.firmware(page).is_none_or(|area| area.page(page) == Behind::Ram { writable: true })
     }
 
     fn read(&mut self, address: u64, data: &mut [u8]) {

@@ -13,6 +13,9 @@ const DATA_SEGMENTS: [usize; 5] = [seg::ES, seg::SS, seg::DS, seg::FS, seg::GS];
 
 /// The power-on state with the registers that `entry` names.
 pub(super) fn entry_state(entry: &EntryState) -> CpuState {
+    if entry.mode == EntryMode::PowerOn {
+        return CpuState::default();
+    }
     let gdtr = TableRegister { base: entry.gdt_base, limit: entry.gdt_limit };
     let mut state = CpuState { gpr: [0; 16], rip: entry.rip, gdtr, ..CpuState::default() };
     state.gpr[gpr::RAX] = entry.rax;
@@ -20,6 +23,7 @@ pub(super) fn entry_state(entry: &EntryState) -> CpuState {
     state.gpr[gpr::RSI] = entry.rsi;
     state.gpr[gpr::RSP] = entry.rsp;
     match entry.mode {
+        EntryMode::PowerOn => {}
         EntryMode::Long { cr3 } => {
             flat(&mut state, Segment::LONG);
             state.cr0 |= cr0::PG;

@@ -3,7 +3,7 @@
 //! Created by `SoftAccel`; called by `machine`, by device threads (interrupts), and by every CPU.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::chips::{Chips, Wake};
 use super::doorbell::Doorbell;
@@ -16,13 +16,15 @@ use crate::cpu::CodePages;
 use crate::cpu::ram::RamPages;
 use crate::irq::{GsiSink, MsiSink};
 use crate::machine::pc;
-use crate::memory::GuestRam;
+use crate::memory::{FirmwareArea, GuestRam};
 use crate::time::MonotonicClock;
 
 /// Shared by the CPUs.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub ram: RamPages,
+    /// Where the firmware is, if the machine has one.
+    firmware: OnceLock<Arc<FirmwareArea>>,
     pub code: Arc<CodePages>,
     pub turns: Turns,
     bells: Vec<Arc<Doorbell>>,
@@ -40,6 +42,12 @@ impl Shared {
     /// The machine's time in nanoseconds: the time-stamp counter, and the time of all timers.
     pub fn now(&self) -> u64 {
         self.clock.now_ns()
+    }
+
+    /// The firmware's area if `address` lies in it.
+    #[inline]
+    pub fn firmware(&self, address: u64) -> Option<&FirmwareArea> {
+        self.firmware.get().map(|area| &**area).filter(|area| area.covers(address))
     }
 
     pub fn bell(&self, cpu: usize) -> &Arc<Doorbell> {
@@ -99,6 +107,7 @@ impl SoftVm {
         let shared = Shared {
             code,
             ram: RamPages::new(ram),
+            firmware: OnceLock::new(),
             turns: Turns::new(cpus),
             bells: (0..cpus).map(|_| Arc::default()).collect(),
             chips: Mutex::new(power_on(cpus)),
@@ -149,6 +158,13 @@ impl Vm for SoftVm {
         *self.shared.chips() = power_on(self.shared.cpus());
         self.shared.quiet.store(0, Ordering::SeqCst);
         self.shared.code.forget_all();
+        Ok(())
+    }
+
+    fn map_firmware(&self, area: &Arc<FirmwareArea>) -> Result<(), AccelError> {
+        self.shared.firmware.get_or_init(|| area.clone());
+        self.shared.code.remapped();
+        self.shared.ring(Wake(u64::MAX));
         Ok(())
     }
 

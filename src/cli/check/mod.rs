@@ -6,8 +6,6 @@
 mod filters;
 mod network;
 
-use std::path::PathBuf;
-
 use super::config::{Chardev, Config, Device, E1000Options, IsaDebugExitOptions, MonitorConfig, PciAddress};
 use super::draft::{Draft, Given};
 use super::error::{CliError, Wrong, quoted};
@@ -22,7 +20,7 @@ const DEFAULT_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
 /// Holds the options against each other and makes the configuration.
 pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
-    let kernel = kernel(&draft)?;
+    what_runs_first(&draft)?;
     net::add_default(&mut draft)?;
     net::expand(&mut draft);
     unique_ids(&draft.netdevs, "netdev", |netdev| Some(&netdev.id))?;
@@ -43,7 +41,8 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     }
     one_program_on_stdio(&draft)?;
     Ok(Config {
-        kernel,
+        kernel: draft.kernel,
+        bios: draft.bios,
         initrd: draft.initrd,
         append: draft.append,
         memory: draft.memory,
@@ -140,11 +139,25 @@ fn one_program_on_stdio(draft: &Draft) -> Result<(), CliError> {
     }
 }
 
-fn kernel(draft: &Draft) -> Result<PathBuf, CliError> {
-    draft.kernel.clone().ok_or_else(|| {
-        let how = "add -kernel FILE, as in -kernel target/guest/bzImage (-help shows whole command lines)";
-        CliError::new("-kernel", Wrong::new("there is nothing to boot", how))
-    })
+/// A kernel or a firmware, and what belongs to a kernel only with one.
+fn what_runs_first(draft: &Draft) -> Result<(), CliError> {
+    const NO_KERNEL: &str = "there is no kernel for it: the firmware starts what it finds";
+    const LEAVE_OUT: &str = "leave it out, or give -kernel instead of -bios";
+    let wrong = |option: &str, problem: &str, how: &str| Err(CliError::new(option, Wrong::new(problem, how)));
+    match (&draft.kernel, &draft.bios) {
+        (None, None) => {
+            let how =
+                "add -kernel FILE, as in -kernel target/guest/bzImage (-help shows whole command lines)";
+            wrong("-kernel", "there is nothing to boot", how)
+        }
+        (Some(_), Some(_)) => {
+            let how = "leave one of them out; firmware gets a kernel over the network (docs/boot.md)";
+            wrong("-bios", "there is a -kernel, too, which is entered directly, without firmware", how)
+        }
+        (None, Some(_)) if draft.initrd.is_some() => wrong("-initrd", NO_KERNEL, LEAVE_OUT),
+        (None, Some(_)) if !draft.append.is_empty() => wrong("-append", NO_KERNEL, LEAVE_OUT),
+        _ => Ok(()),
+    }
 }
 
 fn error<T>(given: &Given<T>, problem: String, advice: impl Into<String>) -> CliError {
