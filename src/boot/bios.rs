@@ -28,7 +28,7 @@ pub struct RomError {
 }
 
 /// What an image may be, for people.
-const IMAGES: &str = "a BIOS has 64, 128, 192 or 256 KiB, as SeaBIOS's bios-256k.bin";
+const IMAGES: &str = "firmware has a multiple of 64 KiB, at most 16 MiB (SeaBIOS: bios-256k.bin)";
 
 /// Reads `-bios`.
 ///
@@ -38,7 +38,7 @@ pub fn read_image(path: &Path) -> Result<Vec<u8>, RomError> {
     let fail = |why| RomError { option: "-bios ", file: printable(path), why };
     let image = read_bounded(path, MAX_IMAGE as u64).map_err(|error| fail(told(error, IMAGES)))?;
     if image.is_empty() || !image.len().is_multiple_of(IMAGE_UNIT) {
-        return Err(fail(format!("{} bytes is not the size of a BIOS: {IMAGES}", image.len())));
+        return Err(fail(format!("{} bytes is not the size of an image: {IMAGES}", image.len())));
     }
     Ok(image)
 }

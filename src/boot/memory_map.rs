@@ -39,7 +39,7 @@ pub fn memory_map(ram_bytes: u64) -> Vec<MemoryRange> {
         range(ACPI_BASE, LOW_MIB_END, MemoryKind::Reserved),
         range(LOW_MIB_END, low_end, MemoryKind::Ram),
         range(ECAM_BASE, ECAM_BASE + ECAM_LEN, MemoryKind::Reserved),
-        // Where a PC has its BIOS ROM; KVM puts its own pages there on old hosts.
+        // Where a PC has its BIOS ROM, and below it KVM's own pages on old hosts.
         range(KVM_IDENTITY_MAP_BASE, HIGH_RAM_BASE, MemoryKind::Reserved),
     ];
     map.extend(layout[1..].iter().map(|&(start, len)| MemoryRange { start, len, kind: MemoryKind::Ram }));

@@ -133,7 +133,9 @@ impl<M: Machine> Interpreter<M> {
     pub(super) fn special(&mut self, m: &mut M) -> Result<(), Exit> {
         let s = &self.cpu.state;
         let (shadow, alone) = (s.interrupt_shadow, s.rflags & rf::TF | s.dr[7] & 0xff != 0);
-        let done = if alone { self.single(m) } else { self.block(m) };
+        // The shadow covers one instruction, and the window behind it may be short: `sti; nop; nop; cli`. A block is as good
+        // while nothing waits.
+        let done = if alone || self.want_window { self.single(m) } else { self.block(m) };
         if shadow {
             self.cpu.state.interrupt_shadow = false;
         }

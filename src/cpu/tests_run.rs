@@ -169,6 +169,22 @@ fn an_interrupt_waits_for_sti_and_its_shadow_and_iret_returns() {
 }
 
 #[test]
+fn a_waiting_interrupt_finds_the_shortest_window() {
+    // How firmware and boot loaders let interrupts in: closed again two instructions later (SDM volume 2, STI).
+    let mut p = program(long_mode(), |a| {
+        a.sti().unwrap();
+        a.nop().unwrap();
+        a.nop().unwrap();
+        a.cli().unwrap();
+        a.hlt().unwrap();
+    });
+    p.i.want_window = true;
+    assert_eq!((p.run(), p.state().rip), (Exit::Window, CODE + 2));
+    p.i.want_window = false;
+    assert_eq!(p.run(), Exit::Halt);
+}
+
+#[test]
 fn syscall_and_sysret_change_the_level() {
     let mut state = user_mode();
     state.msrs.star = 0x23 << 48 | 0x10 << 32;

@@ -22,8 +22,7 @@ use crate::event::{EventHandle, HostTimer};
 use crate::irq::{GsiPin, GsiSink, IrqLine};
 use crate::memory::{DmaHandle, GuestRam};
 use crate::pci::{
-    CONFIG_PORTS_BASE, CONFIG_PORTS_LEN, ConfigPorts, Ecam, HostBridge, IsaBridge, PciBus, PciMap, Piix3,
-    Wires,
+    CONFIG_PORTS_BASE, CONFIG_PORTS_LEN, ConfigPorts, Ecam, HostBridge, IsaBridge, PciBus, Piix3, Wires,
 };
 use crate::time::MonotonicClock;
 
@@ -248,11 +247,10 @@ fn firmware_board(
     firmware: &Firmware,
 ) -> Result<(Arc<PciBus>, FirmwareChips), SetupError> {
     let (pio, mmio) = (around.buses.pio.clone(), around.buses.mmio.clone());
-    let map = PciMap { intx_gsi: pc::firmware_intx_gsi, ..pc::pci_map(around.ram.end()) };
     let ioapic: [IrqLine; PIRQS] =
         std::array::from_fn(|n| around.inputs.line(pc::FIRMWARE_PIRQ_GSI + n as u32));
     let router = PirqRouter::new(|irq| around.inputs.line(irq), ioapic);
-    let bus = PciBus::new(pio, mmio, map);
+    let bus = PciBus::new(pio, mmio, pc::firmware_pci_map(around.ram.end()));
     let dma = || Wires::dma_only(DmaHandle::new(around.ram.clone(), None));
     bus.add(pc::HOST_BRIDGE_SLOT, Arc::new(firmware.host_bridge()), dma())?;
     let routes = router.clone();

@@ -130,12 +130,17 @@ impl Control {
         let read =
             |offset: u8, width| self.pci.config_read(Bdf { bus: 0, slot, function: 0 }, offset.into(), width);
         let (pin, line) = (read(spec::INTERRUPT_PIN, Width::Byte), read(spec::INTERRUPT_LINE, Width::Byte));
-        let placed = self.pci.allocations();
-        let bars = placed.iter().filter(|placed| placed.slot == slot).map(|placed| PciBarInfo {
-            index: placed.bar.index,
-            io: placed.bar.kind == BarKind::Io,
-            base: placed.base,
-            size: placed.bar.size,
+        let mut placed: Vec<_> = self.pci.allocations().iter().map(|p| (p.slot, p.bar, p.base)).collect();
+        if placed.is_empty() {
+            // The guest's own firmware placed them.
+            placed = self.pci.claims().iter().map(|claim| (claim.slot, claim.bar, claim.base)).collect();
+        }
+        let own = placed.into_iter().filter(|placed| placed.0 == slot);
+        let bars = own.map(|(_, bar, base)| PciBarInfo {
+            index: bar.index,
+            io: bar.kind == BarKind::Io,
+            base,
+            size: bar.size,
         });
         PciInfo {
             slot,

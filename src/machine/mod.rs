@@ -353,7 +353,7 @@ fn add_devices(
 
 /// What ACPI and MP tables tell: what is on the board.
 fn table_config(config: &Config, board: &Board) -> TableConfig {
-    let map = pc::pci_map(pc::HIGH_RAM_BASE);
+    let map = board.pci.map();
     let route = |(slot, pin, gsi)| IntxRoute { slot, pin, gsi };
     TableConfig {
         cpus: config.smp as u8,

@@ -41,10 +41,10 @@ pub const ECAM_LEN: u64 = 0x10_0000;
 pub const IOAPIC_BASE: u64 = 0xfec0_0000;
 /// Local APIC registers.
 pub const LAPIC_BASE: u64 = 0xfee0_0000;
-/// Three pages that VMX hosts without unrestricted guest need (KVM_SET_TSS_ADDR).
-pub const KVM_TSS_BASE: u64 = 0xfffb_d000;
+/// Three pages that VMX hosts without unrestricted guest need (KVM_SET_TSS_ADDR); the firmware's place begins behind them.
+pub const KVM_TSS_BASE: u64 = 0xfeff_d000;
 /// One page that such hosts need (KVM_SET_IDENTITY_MAP_ADDR).
-pub const KVM_IDENTITY_MAP_BASE: u64 = 0xfffb_c000;
+pub const KVM_IDENTITY_MAP_BASE: u64 = 0xfeff_c000;
 
 /// First serial port: base and ISA interrupt.
 pub const COM1: (u64, u32) = (0x3f8, 4);
@@ -118,6 +118,14 @@ pub fn pci_map(ram_end: u64) -> PciMap {
     }
 }
 
+/// The same for a machine that starts with firmware, which places the BARs itself: as close below the interrupt
+/// controllers as they go, and there ACPI has to announce memory for them.
+pub fn firmware_pci_map(ram_end: u64) -> PciMap {
+    let base = ECAM_BASE + ECAM_LEN;
+    let mem = Window { base, len: IOAPIC_BASE - base };
+    PciMap { mem, intx_gsi: firmware_intx_gsi, ..pci_map(ram_end) }
+}
+
 /// RAM regions (base, length) for `bytes` of memory: below the hole, and the rest above 4 GiB.
 pub fn ram_layout(bytes: u64) -> Vec<(u64, u64)> {
     let low = bytes.min(LOW_RAM_END);
@@ -152,6 +160,12 @@ mod tests {
     fn memory_beyond_the_hole_continues_at_4_gib() {
         assert_eq!(ram_layout(256 << 20), [(0, 256 << 20)]);
         assert_eq!(ram_layout(5 << 30), [(0, 3 << 30), (4 << 30, 2 << 30)]);
+    }
+
+    #[test]
+    fn firmware_finds_slot_1_on_pirq_a() {
+        assert_eq!((firmware_pirq(1, 1), firmware_pirq(2, 1), firmware_pirq(1, 4)), (0, 1, 3));
+        assert_eq!(firmware_intx_gsi(5, 1), 16);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub const PIECES: usize = 13;
 /// Images are multiples of this, in bytes.
 pub const IMAGE_UNIT: usize = 64 << 10;
 /// The largest image: below it KVM has pages of its own.
-pub const MAX_IMAGE: usize = 256 << 10;
+pub const MAX_IMAGE: usize = 16 << 20;
 
 const TOP: u64 = 1 << 32;
 const LAST_PIECE: u64 = 0xf_0000;

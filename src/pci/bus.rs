@@ -83,6 +83,11 @@ impl PciBus {
         Ok(())
     }
 
+    /// Where BARs may be, and which interrupt a pin reaches.
+    pub fn map(&self) -> PciMap {
+        self.map
+    }
+
     /// The slots that have a function, lowest first.
     pub fn used_slots(&self) -> Vec<u8> {
         let mut numbers: Vec<u8> = self.slots().iter().map(|slot| slot.number).collect();

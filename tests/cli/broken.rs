@@ -131,7 +131,9 @@ const BROKEN: &[(&str, &[&str])] = &[
         "-netdev tap,id=n -object filter-dump,id=f,netdev=n,file=x -object filter-buffer,id=f,netdev=n,interval=1",
         &["'f'"],
     ),
-    ("-bios x", &["QEMU's -bios is not here", "-kernel"]),
+    ("-bios x", &["-bios: there is a -kernel, too", "leave one of them out"]),
+    ("-bios", &["-bios: the value is missing; write -bios FILE"]),
+    ("-L /usr/share/seabios", &["QEMU's -L is not here", "-bios"]),
     // -device.
     ("-device e1001", &["-device e1001: 'e1001' is not a device; did you mean 'e1000'?"]),
     ("-device bicycle", &["'bicycle' is not a device; -device help lists what there is"]),
@@ -182,9 +184,9 @@ const BROKEN: &[(&str, &[&str])] = &[
     ),
     (
         "-device e1000,bootindex=1",
-        &["-device e1000 has no 'bootindex' here; leave it out (the kernel comes by -kernel)"],
+        &["-device e1000 has no 'bootindex' here; leave it out (the firmware's own order holds)"],
     ),
-    ("-device e1000,romfile=x", &["-device e1000 has no 'romfile' here"]),
+    ("-device e1000,rombar=1", &["-device e1000 has no 'rombar=1' here; leave it out"]),
     (
         "-device e1000,netdev=nope",
         &["-device e1000,netdev=nope: there is no netdev 'nope'; add -netdev tap,id=nope"],

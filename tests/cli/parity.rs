@@ -40,7 +40,8 @@ fn the_bare_line_has_the_defaults() {
     assert_eq!(
         run(""),
         Config {
-            kernel: PathBuf::from("k"),
+            kernel: Some(PathBuf::from("k")),
+            bios: None,
             initrd: None,
             append: String::new(),
             memory: 256 << 20,
@@ -75,7 +76,7 @@ fn the_bare_line_has_the_defaults() {
 fn the_line_of_the_readme() {
     let line = "--kernel target/guest/bzImage -netdev tap,id=n0 -device e1000,netdev=n0";
     let config = run_words(&line.split(' ').collect::<Vec<_>>());
-    assert_eq!(config.kernel, PathBuf::from("target/guest/bzImage"));
+    assert_eq!(config.kernel, Some(PathBuf::from("target/guest/bzImage")));
     assert_eq!(*tap(&config), TapOptions::default());
     assert_eq!(
         *nic(&config),
@@ -91,6 +92,7 @@ fn the_line_of_the_readme() {
             strict: false,
             overflow: NicOverflow::Wait,
             eeprom: None,
+            romfile: None,
             coverage: None,
         }
     );
@@ -220,7 +222,8 @@ fn pci_slots_are_hexadecimal() {
 #[test]
 fn other_properties_of_e1000() {
     let config = run("-device e1000,id=nic0,link-delay=2s,romfile=,bus=pci.0,mitigation=on");
-    assert_eq!(nic(&config).id.as_deref(), Some("nic0"));
+    assert_eq!((nic(&config).id.as_deref(), &nic(&config).romfile), (Some("nic0"), &None));
+    assert_eq!(nic(&run("-device e1000,romfile=/a,,b")).romfile, Some("/a,b".into()));
     assert_eq!(nic(&config).link_delay, Duration::from_secs(2));
 }
 
@@ -317,7 +320,7 @@ fn boot_options() {
         "-kernel",
         "d",
     ]);
-    assert_eq!(config.kernel, PathBuf::from("d"), "the last one counts");
+    assert_eq!(config.kernel, Some(PathBuf::from("d")), "the last one counts");
     assert_eq!(config.initrd, Some(PathBuf::from("b,c")));
     assert_eq!(config.append, "-initrd=x console=ttyS0, quiet");
 }
@@ -331,7 +334,15 @@ fn paths_need_not_be_utf8() {
     let path = OsString::from_vec(vec![b'k', 0xff]);
     let words = [OsString::from("-kernel"), path.clone()];
     let Ok(Command::Run(config)) = minivmm::cli::parse(words.into_iter()) else { panic!("refused") };
-    assert_eq!(config.kernel, PathBuf::from(path));
+    assert_eq!(config.kernel, Some(PathBuf::from(path)));
+}
+
+#[test]
+fn firmware_instead_of_a_kernel() {
+    let config = run_words(&["-bios", "/usr/share/seabios/bios-256k.bin", "-m", "64"]);
+    assert_eq!(config.bios, Some(PathBuf::from("/usr/share/seabios/bios-256k.bin")));
+    assert_eq!(config.kernel, None);
+    assert_eq!(run("").bios, None);
 }
 
 #[test]
@@ -404,6 +415,7 @@ fn models_and_their_properties() {
                 strict: true,
                 overflow: NicOverflow::Drop,
                 eeprom: Some("rom.bin".into()),
+                romfile: None,
                 coverage: None,
             }
         );

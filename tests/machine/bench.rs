@@ -2,7 +2,7 @@
 //!
 //! Guest programs talk to the bench by port writes: [`REPORT`] records a value, [`DONE`] ends the run, [`RAISE`] and
 //! [`LOWER`] drive an interrupt line, [`MESSAGE`] sends an MSI, [`DMA`] lets a device write to
-//! memory.
+//! memory, [`MAP`] switches what a piece of the firmware's area shows.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use minivmm::accel::kvm::KvmAccel;
 use minivmm::accel::soft::SoftAccel;
 use minivmm::accel::{Accel, EntryMode, EntryState, Exit, GuestBus, Kicker, StartState, Vcpu, Vm};
 use minivmm::bus::Access;
-use minivmm::memory::{DmaHandle, GuestRam};
+use minivmm::memory::{DmaHandle, FirmwareArea, GuestRam};
 use minivmm::time::MonotonicClock;
 
 pub const REPORT: u32 = 0x500;
@@ -25,6 +25,9 @@ pub const LOWER: u32 = 0x503;
 pub const MESSAGE: u32 = 0x504;
 /// Makes the bench's device write [`Recorder::dma`] to memory.
 pub const DMA: u32 = 0x505;
+
+/// Bits 15:8 the piece of [`Recorder::firmware`], bit 0 reads go to RAM, bit 1 writes do.
+pub const MAP: u32 = 0x506;
 
 /// Where programs are loaded.
 pub const CODE: u64 = 0x1_0000;
@@ -58,6 +61,8 @@ pub struct Recorder {
     pub rips: Mutex<Vec<Option<u64>>>,
     /// What the device writes, and where.
     pub dma: Mutex<Option<(DmaHandle, u64, Vec<u8>)>>,
+    /// The machine's firmware, if it has one.
+    pub firmware: Mutex<Option<Arc<FirmwareArea>>>,
     done: AtomicBool,
     vm: OnceLock<Arc<dyn Vm>>,
     kickers: Mutex<Vec<Arc<dyn Kicker>>>,
@@ -98,6 +103,13 @@ impl Recorder {
                 let (device, at, bytes) = dma.as_ref().expect("a test that uses DMA sets it up");
                 device.write(*at, bytes).unwrap();
             }
+            MAP => {
+                let firmware = self.firmware.lock().unwrap();
+                let area = firmware.as_ref().expect("a test that switches firmware has some");
+                if area.set_piece((value >> 8) as usize, value & 1 != 0, value & 2 != 0) {
+                    vm.map_firmware(area).unwrap();
+                }
+            }
             MESSAGE => vm.send(0xfee0_0000, value as u32),
             _ => return false,
         }
@@ -123,6 +135,9 @@ impl GuestBus for Recorder {
     }
 
     fn mmio_write(&self, addr: u64, value: u64, access: &Access<'_>) {
+        if let Some(area) = self.firmware.lock().unwrap().as_ref().filter(|area| area.covers(addr)) {
+            return area.write(addr, &value.to_le_bytes()[..access.width.bytes() as usize]);
+        }
         self.log(Event::Write(addr, access.width.bytes(), value));
     }
 }
@@ -294,6 +309,11 @@ pub fn protected() -> StartState {
 /// Real mode at CS [`CODE`] / 16, IP 0.
 pub fn real() -> StartState {
     entry(EntryMode::Real { segment: (CODE >> 4) as u16 }, 0)
+}
+
+/// The reset vector.
+pub fn power_on() -> StartState {
+    StartState::Run(EntryState::POWER_ON)
 }
 
 /// OUT of EAX to `port` (clobbers DX).

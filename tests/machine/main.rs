@@ -17,6 +17,7 @@ macro_rules! on_each_accelerator {
 
 mod bench;
 mod debug;
+mod firmware;
 mod instructions;
 mod interrupts;
 mod lifecycle;

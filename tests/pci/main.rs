@@ -11,4 +11,5 @@ mod probe;
 mod racing;
 mod random_access;
 mod reset;
+mod rom;
 mod tables;

@@ -149,11 +149,15 @@ impl TestBus {
     }
 
     pub fn plug(&self, slot: u8) -> Plugged {
+        self.plug_with_rom(slot, None)
+    }
+
+    pub fn plug_with_rom(&self, slot: u8, rom: Option<Arc<[u8]>>) -> Plugged {
         let probe = Arc::new(Probe::default());
         let dma = DmaHandle::new(self.ram.clone(), Some(self.messages.clone()));
         let (intx, msi) = (IntxLine::new(IrqLine::detached()), Msi::new(dma.clone()));
         let wires = Wires { dma: dma.clone(), intx: Some(intx.clone()), msi: Some(msi.clone()) };
-        self.pci.add(slot, probe.clone(), wires).unwrap();
+        self.pci.add_with_rom(slot, probe.clone(), wires, rom).unwrap();
         Plugged { bdf: Bdf::on_bus0(slot), probe, dma, intx, msi }
     }
 
