@@ -20,7 +20,7 @@ HOST_IP, GUEST_IP = "10.0.2.2", "10.0.2.15"
 class Vm:
     """Starts minivmm; a context manager that never leaves a process behind.
 
-    options: more minivmm options; net: the -netdev and -device options (a list); result: whether counters() and
+    options: more minivmm options, in which -bios takes the kernel's place; net: the -netdev and -device options (a list); result: whether counters() and
     result() will be asked for; terminal: a descriptor that becomes minivmm's standard input, output and error.
     """
 
@@ -46,8 +46,9 @@ class Vm:
         self._agent = None
 
     def _command(self, kernel, net, options):
+        first = [] if "-bios" in options else ["-kernel", kernel or os.path.join(GUEST, "bzImage")]
         return [
-            MINIVMM, "-kernel", kernel or os.path.join(GUEST, "bzImage"), *net,
+            MINIVMM, *first, *net,
             "-serial", "stdio", "-serial", f"unix:{self.agent_path},server=on,wait=off",
             *(["-result", self.result_path] if self.result_path else []), *options,
         ]

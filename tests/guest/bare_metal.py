@@ -6,33 +6,13 @@ import sys
 import tempfile
 
 import harness
-from harness import netns, want
+from harness import want
 
 ARGS = harness.arguments(__doc__)
 MINIVMM = os.path.join(harness.REPO, "target", "release", "minivmm")
 LIMIT = 120
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "minivmm", "memtest86+")
-MEMTEST = {name: os.path.join(CACHE, "boot", f"memtest86+{name}.bin") for name in ("x64", "ia32")}
-
-
-def fetch_memtest():
-    """Debian's package, unpacked into the cache and never installed. Before the namespace, which leads nowhere."""
-    if all(map(os.path.exists, MEMTEST.values())):
-        return
-    os.makedirs(CACHE, exist_ok=True)
-    for command in (["true"], ["apt-get", "-qq", "update"]):
-        subprocess.run(command, capture_output=True)
-        done = subprocess.run(["apt-get", "-qq", "download", "memtest86+"], cwd=CACHE, capture_output=True, text=True)
-        if done.returncode == 0:
-            break
-    if done.returncode:
-        sys.exit(f"tests/guest/bare_metal.py: apt-get download memtest86+: {done.stderr}")
-    package = next(file for file in os.listdir(CACHE) if file.endswith(".deb"))
-    subprocess.run(["dpkg-deb", "-x", package, "."], cwd=CACHE, check=True)
-
-
-if not netns.entered():
-    fetch_memtest()
+MEMTEST = {"x64": "boot/memtest86+x64.bin", "ia32": "boot/memtest86+ia32.bin"}
+PACKAGE = harness.unpacked("memtest86+", *MEMTEST.values())
 
 
 def bare_metal(folder):
@@ -87,7 +67,7 @@ def memtest86_starts_and_tests():
     def start(name):
         options = ["-append", "console=ttyS0,115200", "-m", "16", "-nic", "none", "-expect", r"Memtest86\+", "-expect",
                    r"#[3-9] +\[Moving inversions"]
-        status, console, errors = run(MEMTEST[name], *options)
+        status, console, errors = run(os.path.join(PACKAGE, MEMTEST[name]), *options)
         want(status == 0, f"status {status}: {errors}{console[-1500:]}")
 
     harness.side_by_side(start, MEMTEST)

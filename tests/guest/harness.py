@@ -2,6 +2,7 @@
 import argparse
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +35,26 @@ def arguments(description):
 
 def accel_options(args):
     return ["-accel", args.accel] if args.accel else []
+
+
+def unpacked(package, *names):
+    """A Debian package, unpacked into the cache and never installed: its folder. To be called before the namespace, which
+    leads nowhere, and cheap afterwards. `names` are the files in it that the test needs."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(home, "minivmm", package)
+    if all(os.path.exists(os.path.join(folder, name)) for name in names):
+        return folder
+    os.makedirs(folder, exist_ok=True)
+    for command in (["true"], ["apt-get", "-qq", "update"]):
+        subprocess.run(command, capture_output=True)
+        done = subprocess.run(["apt-get", "-qq", "download", package], cwd=folder, capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+    if done.returncode:
+        sys.exit(f"apt-get download {package}: {done.stderr}")
+    archive = next(file for file in os.listdir(folder) if file.endswith(".deb"))
+    subprocess.run(["dpkg-deb", "-x", archive, "."], cwd=folder, check=True)
+    return folder
 
 
 def boot(args, device="e1000", tap="tap,id=n0", options=(), limit=300):
