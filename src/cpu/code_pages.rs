@@ -20,6 +20,13 @@ pub struct CodePages {
     changes: AtomicU64,
 }
 
+/// What was decoded in this page is stale.
+fn forget(page: &AtomicU32) {
+    let next = |v: u32| Some(v.wrapping_add(1) & !CODE);
+    // The closure never refuses.
+    let _ = page.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+}
+
 impl WriteWatch for CodePages {
     fn written(&self, addr: u64, len: usize) {
         // A processor marks the page, then reads the bytes; the writer has written the bytes, now reads the mark. With a
@@ -53,27 +60,22 @@ impl CodePages {
 
     /// Everything decoded so far is stale: RAM was cleared or replaced.
     pub fn forget_all(&self) {
-        for p in &self.pages {
-            let next = |v: u32| Some(v.wrapping_add(1) & !CODE);
-            // The closure never refuses.
-            let _ = p.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
-        }
+        self.pages.iter().for_each(forget);
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Physical addresses lead elsewhere than before: [`Self::forget_all`], and every processor drops its translations
-    /// before it runs on, for which the caller brings them all back.
-    pub fn remapped(&self) {
-        self.forget_all();
+    /// The addresses from `start` to `end` lead elsewhere than before: what was decoded there is stale, and every
+    /// processor drops its translations before it runs on, for which the caller brings them all back.
+    pub fn remapped(&self, start: u64, end: u64) {
+        (start >> 12..end.div_ceil(4096)).filter_map(|page| self.page(page << 12)).for_each(forget);
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.marks.fetch_add(1, Ordering::AcqRel);
     }
 
     /// To be called for every page that something other than the processors' own stores writes to, after the write.
     pub fn written(&self, address: u64) {
         if let Some(p) = self.page(address).filter(|p| p.load(Ordering::Relaxed) & CODE != 0) {
-            let next = |v: u32| Some(v.wrapping_add(1) & !CODE);
-            // The closure never refuses.
-            let _ = p.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+            forget(p);
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
     }

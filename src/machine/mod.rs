@@ -112,11 +112,11 @@ impl Machine {
         vm.offer_executor(Arc::new(LoopExecutor::new(&events, &clock)?));
         let folder =
             config.on_failure.as_deref().map(|path| FailureFolder::open(path, &notices)).transpose()?;
-        let life = Lifecycle::new(happenings.clone());
         let mut observe = config.observe.clone();
         observe.traces.extend(folder.as_ref().map(FailureFolder::trace));
         let breaks = config.gdb.is_some().then(|| Arc::new(DeviceBreaks::new(life.clone())));
-        let watchers = Watchers::new(&observe, config.kernel.as_deref(), &clock, breaks.clone(), &life, &notices)?;
+        let watchers =
+            Watchers::new(&observe, config.kernel.as_deref(), &clock, breaks.clone(), &life, &notices)?;
         let mut around = NetworkSurroundings::new(events.clone(), notices.clone());
         around.happenings = NetdevEvents::new({
             let happenings = happenings.clone();

@@ -186,7 +186,7 @@ const BROKEN: &[(&str, &[&str])] = &[
         "-device e1000,bootindex=1",
         &["-device e1000 has no 'bootindex' here; leave it out (the firmware's own order holds)"],
     ),
-    ("-device e1000,rombar=1", &["-device e1000 has no 'rombar=1' here; leave it out"]),
+    ("-device e1000,rombar=1", &["-device e1000 has no 'rombar' here; leave it out"]),
     (
         "-device e1000,netdev=nope",
         &["-device e1000,netdev=nope: there is no netdev 'nope'; add -netdev tap,id=nope"],
@@ -375,6 +375,16 @@ fn check(words: &[&str], expected: &[&str]) {
     for part in expected {
         let Some(at) = rest.find(part) else { panic!("{words:?}: {message:?} lacks {part:?}") };
         rest = &rest[at + part.len()..];
+    }
+}
+
+#[test]
+fn firmware_gets_nothing_that_belongs_to_a_kernel() {
+    for (words, option) in
+        [(["-bios", "b", "-initrd", "i"], "-initrd"), (["-bios", "b", "-append", "quiet"], "-append")]
+    {
+        let line = refusal(&words);
+        assert!(line.starts_with(&format!("{option}: there is no kernel for it")), "{line}");
     }
 }
 

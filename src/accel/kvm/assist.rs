@@ -23,6 +23,7 @@ use crate::cpu::state::rflags;
 use crate::cpu::xsave::Layout;
 use crate::cpu::{Cpu, CpuState, Exception, HostPage, Machine, Outcome};
 use crate::machine::pc;
+use crate::memory::Behind;
 
 const MSR_TSC: u32 = 0x10;
 const PAGE: u64 = 4096;
@@ -201,11 +202,22 @@ fn is_apic(address: u64) -> bool {
 
 impl Machine for Around<'_> {
     fn ram(&mut self, page: u64) -> Option<HostPage> {
-        let region = self.vm.regions.iter().find(|r| page.wrapping_sub(r.guest_base) < r.len)?;
-        let at = NonNull::new((region.host_base + (page - region.guest_base)) as *mut u8)?;
-        // SAFETY: inside a region of the RAM that `vm` keeps mapped for longer than the CPU lives; regions start
-        // and end at page boundaries.
+        let address = match self.vm.firmware(page) {
+            Some(Behind::Image(host)) => host,
+            Some(Behind::Nothing) => return None,
+            Some(Behind::Ram { .. }) | None => {
+                let region = self.vm.regions.iter().find(|r| page.wrapping_sub(r.guest_base) < r.len)?;
+                region.host_base + (page - region.guest_base)
+            }
+        };
+        let at = NonNull::new(address as *mut u8)?;
+        // SAFETY: inside a region of the RAM, or of the firmware's image, that `vm` keeps mapped for longer than the CPU
+        // lives; both start and end at page boundaries.
         Some(unsafe { HostPage::new(at) })
+    }
+
+    fn writable(&mut self, page: u64) -> bool {
+        matches!(self.vm.firmware(page), None | Some(Behind::Ram { writable: true }))
     }
 
     fn read(&mut self, address: u64, data: &mut [u8]) {

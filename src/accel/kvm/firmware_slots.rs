@@ -52,6 +52,11 @@ impl FirmwareSlots {
         Ok(this)
     }
 
+    /// What they are slots of.
+    pub fn area(&self) -> &FirmwareArea {
+        &self.area
+    }
+
     /// Maps what has changed.
     ///
     /// # Errors

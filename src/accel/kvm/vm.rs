@@ -21,7 +21,7 @@ use crate::accel::debug::DebugMeans;
 use crate::accel::{AccelError, Vcpu, Vm};
 use crate::irq::{GsiSink, MsiSink};
 use crate::machine::pc;
-use crate::memory::{FirmwareArea, GuestRam, RamRegion};
+use crate::memory::{Behind, FirmwareArea, GuestRam, RamRegion};
 
 /// A virtual machine.
 #[derive(Debug)]
@@ -42,6 +42,14 @@ pub(super) struct VmShared {
     pub vcpus: u32,
     /// The firmware's slots, which point into its memory likewise.
     pub firmware: Mutex<Option<FirmwareSlots>>,
+}
+
+impl VmShared {
+    /// What stands behind a page of the firmware's area; none elsewhere.
+    pub fn firmware(&self, page: u64) -> Option<Behind> {
+        let slots = self.firmware.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.as_ref().map(FirmwareSlots::area).filter(|area| area.covers(page)).map(|area| area.page(page))
+    }
 }
 
 impl KvmVm {

@@ -16,7 +16,7 @@ use crate::cpu::CodePages;
 use crate::cpu::ram::RamPages;
 use crate::irq::{GsiSink, MsiSink};
 use crate::machine::pc;
-use crate::memory::{FirmwareArea, GuestRam};
+use crate::memory::{AREA_BASE, AREA_END, FirmwareArea, GuestRam};
 use crate::time::MonotonicClock;
 
 /// Shared by the CPUs.
@@ -163,7 +163,7 @@ impl Vm for SoftVm {
 
     fn map_firmware(&self, area: &Arc<FirmwareArea>) -> Result<(), AccelError> {
         self.shared.firmware.get_or_init(|| area.clone());
-        self.shared.code.remapped();
+        self.shared.code.remapped(AREA_BASE, AREA_END);
         self.shared.ring(Wake(u64::MAX));
         Ok(())
     }
