@@ -87,18 +87,18 @@ impl Watch {
         let before = self.found_causes.take();
         let by = chart.moment.origin.map(|origin| Instruction { rip: None, ..origin });
         self.heard();
-        if value != 0 {
+        if self.mask == 0 {
+            // Without interrupts there is none that ICR could be read twice for: iPXE polls it.
+            self.polls += 1;
+            if self.polls >= POLLS {
+                chart.note(&ICR_POLLED, || format!("{POLLS} reads with IMS = 0"));
+            }
+        } else if value != 0 {
             self.found_causes = Some(by);
         } else if before == Some(by) {
             self.double_reads += 1;
             if self.double_reads >= DOUBLE_READS {
                 chart.note(&ICR_READ_TWICE, || format!("{DOUBLE_READS} times, the second read gave 0"));
-            }
-        }
-        if self.mask == 0 {
-            self.polls += 1;
-            if self.polls >= POLLS {
-                chart.note(&ICR_POLLED, || format!("{POLLS} reads with IMS = 0"));
             }
         }
     }
