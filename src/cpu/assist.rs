@@ -73,16 +73,25 @@ impl Cpu {
             return Outcome::Unsupported(Unsupported { bytes, len, rip: start, mnemonic });
         };
         self.start = start;
+        self.stack_switch = false;
         self.state.rip = exec::wrap_ip(start.wrapping_add(op.len as u64), self.bits);
         let done = (op.f)(self, m, &op);
         if matches!(done, Err(Stop::Fault | Stop::Again | Stop::Unsupported | Stop::Careful)) {
             self.state.rip = start;
         }
         match done {
-            Ok(()) | Err(Stop::Pause | Stop::Again | Stop::Careful) => {
+            Ok(()) | Err(Stop::Pause | Stop::Trap | Stop::Interrupt | Stop::Halt) => {
                 self.state.rflags &= !rflags::RF;
-                if trap_flag && done != Err(Stop::Careful) { self.single_step() } else { Outcome::Retired }
             }
+            Err(Stop::Again) => self.goes_on_after_breakpoint(),
+            Err(Stop::Fault | Stop::Careful | Stop::Unsupported) => {}
+        }
+        match done {
+            Ok(()) | Err(Stop::Pause | Stop::Again) => match self.traps(trap_flag) {
+                0 => Outcome::Retired,
+                why => Outcome::Trap(self.debug_exception(why)),
+            },
+            Err(Stop::Careful) => Outcome::Retired,
             Err(Stop::Fault) => Outcome::Exception(self.memory_fault(&op)),
             Err(Stop::Trap) => Outcome::Trap(self.fault),
             Err(Stop::Interrupt) => Outcome::SoftwareInterrupt(self.fault.vector),
@@ -92,11 +101,6 @@ impl Cpu {
                 Outcome::Unsupported(Unsupported { bytes, len, rip: start, mnemonic })
             }
         }
-    }
-
-    fn single_step(&mut self) -> Outcome {
-        self.state.dr[6] |= 1 << 14;
-        Outcome::Trap(Exception::plain(vector::DB))
     }
 
     /// The bytes at CS:RIP, decoded.

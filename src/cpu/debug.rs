@@ -42,8 +42,10 @@ pub enum DebugStop {
     Watch(Watch),
 }
 
+const PAGE: u64 = 4096;
+
 /// Whether two ranges of addresses, which may go round the end of the address space, have a byte in common.
-fn meet(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
+pub(super) fn meet(a: u64, a_len: u64, b: u64, b_len: u64) -> bool {
     b.wrapping_sub(a) < a_len || a.wrapping_sub(b) < b_len
 }
 
@@ -57,7 +59,6 @@ pub(super) struct Watches {
 impl Watches {
     /// Whether some byte of the page at `address` is watched.
     pub fn cover_page(&self, address: u64) -> bool {
-        const PAGE: u64 = 4096;
         self.list.iter().any(|w| meet(w.addr, w.len, address & !(PAGE - 1), PAGE))
     }
 
@@ -84,6 +85,8 @@ impl Watches {
 pub(super) struct Stops {
     /// Linear addresses, ascending.
     breakpoints: Vec<u64>,
+    /// Where blocks end for the guest's own breakpoints (`breakpoints.rs`), or did once; ascending.
+    cuts: Vec<u64>,
     step: bool,
     /// Anything is set, watchpoints included.
     pub active: bool,
@@ -94,9 +97,27 @@ pub(super) struct Stops {
 impl Stops {
     /// How many of `len` bytes of code at `linear` may be decoded into one block.
     pub fn room(&self, linear: u64, len: usize) -> usize {
-        let next = self.breakpoints.partition_point(|&at| at <= linear);
-        let distance = self.breakpoints.get(next).map_or(u64::MAX, |at| at - linear);
-        len.min(usize::try_from(distance).unwrap_or(usize::MAX))
+        [&self.breakpoints, &self.cuts].into_iter().fold(len, |len, list| {
+            let next = list.partition_point(|&at| at <= linear);
+            let distance = list.get(next).map_or(u64::MAX, |at| at - linear);
+            len.min(usize::try_from(distance).unwrap_or(usize::MAX))
+        })
+    }
+
+    /// From now on blocks end before these addresses, too; beyond `most` of them before no others. Gives whether those
+    /// that are decoded already may not.
+    pub fn cut_at(&mut self, places: &[u64], most: usize) -> bool {
+        let new: Vec<u64> = places.iter().filter(|at| !self.cuts.contains(at)).copied().collect();
+        if new.is_empty() {
+            return false;
+        }
+        if self.cuts.len() + new.len() > most {
+            self.cuts = places.to_vec();
+        } else {
+            self.cuts.extend(new);
+        }
+        self.cuts.sort_unstable();
+        true
     }
 }
 
@@ -113,7 +134,7 @@ impl<M: Machine> Interpreter<M> {
             self.cpu.flush_tlb();
         }
         let active = step || !breakpoints.is_empty() || !watches.is_empty();
-        self.stops = Stops { breakpoints, step, active, passed: self.stops.passed };
+        (self.stops.breakpoints, self.stops.step, self.stops.active) = (breakpoints, step, active);
         self.cpu.watches = Watches { list: watches.to_vec(), met: None };
     }
 
@@ -138,11 +159,8 @@ impl<M: Machine> Interpreter<M> {
                 return Exit::Debug(DebugStop::Breakpoint);
             }
             let stepping = self.stops.step;
-            let done = match is_special(&self.cpu.state) {
-                _ if stepping => self.alone(m),
-                true => self.special(m),
-                false => self.block(m),
-            };
+            let special = stepping || is_special(&self.cpu.state);
+            let done = if special { self.special(m, stepping) } else { self.block(m) };
             let met = self.cpu.watches.met.take();
             if stepping {
                 self.end_step();
@@ -160,21 +178,27 @@ impl<M: Machine> Interpreter<M> {
             }
         }
     }
-
-    /// One instruction, and the end of the interrupt shadow that it was in.
-    fn alone(&mut self, m: &mut M) -> Result<(), Exit> {
-        let shadow = self.cpu.state.interrupt_shadow;
-        let done = self.single(m);
-        if shadow {
-            self.cpu.state.interrupt_shadow = false;
-        }
-        done
-    }
 }
 
 impl Cpu {
+    /// The instruction accesses these bytes: for watchpoints and for the guest's own breakpoints.
+    pub(super) fn note_access(&mut self, address: u64, len: u64, write: bool) {
+        self.watches.note(address, len, write);
+        self.own.note(address, len, write);
+    }
+
+    /// Whether some byte of the page at `address` is watched, by a debugger or by the guest itself.
+    pub(super) fn is_watched(&self, address: u64) -> bool {
+        self.watches.cover_page(address) || self.own.cover(address & !(PAGE - 1), PAGE)
+    }
+
+    /// Whether the instruction has met something of either.
+    pub(super) fn met_something(&self) -> bool {
+        self.watches.met.is_some() || self.own.is_met()
+    }
+
     /// Where the next instruction is.
-    fn linear_rip(&self) -> u64 {
+    pub(super) fn linear_rip(&self) -> u64 {
         if self.bits == 64 {
             return self.state.rip;
         }

@@ -11,7 +11,7 @@ use super::state::{Segment, cr0, gpr, rflags as rf, seg};
 pub(super) enum Source {
     /// External interrupt, NMI, or a trap after an instruction.
     Event,
-    /// A fault: RIP points at the instruction, which will be restarted.
+    /// A fault: RIP points at the instruction, which will be restarted, past a breakpoint at it: RF is set in the image.
     Fault,
     /// INT n, INT3, INTO.
     Software,
@@ -104,7 +104,7 @@ impl Cpu {
         let external = (source != Source::Software) as u32;
         let cs = self.gate_target(m, &gate, external)?;
         let mut image = self.rflags();
-        if source == Source::Fault && e.vector != vector::DB {
+        if source == Source::Fault {
             image |= rf::RF;
         }
         if self.state.long_mode() {
@@ -323,7 +323,7 @@ impl Cpu {
                 return Err(stop);
             }
         }
-        self.state.rflags &= !(rf::IF | rf::TF | rf::AC);
+        self.state.rflags &= !(rf::IF | rf::TF | rf::AC | rf::RF);
         self.state.segs[seg::CS] = self.real_code_segment((entry >> 16) as u16);
         self.state.rip = (entry & 0xffff) as u64;
         self.mode_changed();
@@ -403,13 +403,16 @@ impl Cpu {
     }
 
     fn take_flags(&mut self, flags: u64, size: u64, old_cpl: u8) {
-        // RF would suppress instruction breakpoints, which there are none of.
         let mut mask = rf::STATUS | rf::TF | rf::DF | rf::NT | rf::AC | rf::ID;
         if old_cpl == 0 {
             mask |= rf::IOPL | rf::VIF | rf::VIP;
         }
         if old_cpl <= self.iopl() {
             mask |= rf::IF;
+        }
+        if self.has_breakpoints() {
+            // Else nothing would come of it, and the next instruction would have to clear it.
+            mask |= rf::RF;
         }
         if size == 2 {
             mask &= 0xffff;

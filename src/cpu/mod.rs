@@ -9,7 +9,7 @@
 //! segments.rs   descriptors, far transfers         interrupts.rs delivery through the IDT
 //! exec/         handlers, one file per family      assist.rs     exactly one instruction (for accel/kvm)
 //! cpuid.rs      the CPUID model of accel/soft
-//! debug.rs      a debugger's stops
+//! debug.rs      a debugger's stops                 breakpoints.rs the guest's own, by its debug registers
 //! code_pages.rs which pages hold decoded code      run.rs        whole machines, by cached blocks (for accel/soft)
 //! threaded.rs   from op to op (unsafe)             blocks.rs     the cache of decoded blocks
 //! ```
@@ -19,6 +19,7 @@
 
 pub mod assist;
 mod blocks;
+mod breakpoints;
 pub mod code_pages;
 pub mod cpuid;
 pub mod debug;
@@ -43,6 +44,8 @@ pub mod xsave;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_breakpoints;
 #[cfg(test)]
 mod tests_debug;
 #[cfg(test)]
@@ -95,6 +98,11 @@ pub struct Cpu {
     careful: bool,
     /// What a debugger watches.
     watches: debug::Watches,
+    /// What the guest's debug registers say; nothing for `accel/kvm`.
+    own: breakpoints::Own,
+    /// The last instruction has loaded SS: no debug exception before the next is complete, so that a handler never
+    /// finds half a stack pointer (SDM vol. 3, 6.8.3).
+    stack_switch: bool,
     /// RIP of the first instruction of what is being run; ops know their distance from it.
     start: u64,
     /// The distance of the op that stopped a block.
@@ -122,6 +130,8 @@ impl Cpu {
             align_check: false,
             careful: true,
             watches: debug::Watches::default(),
+            own: breakpoints::Own::default(),
+            stack_switch: false,
             start: 0,
             stopped: 0,
             announced_only: false,

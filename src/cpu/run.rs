@@ -90,6 +90,7 @@ impl<M: Machine> Interpreter<M> {
             self.cpu.flush_tlb();
         }
         self.cpu.careful = false;
+        self.take_breakpoints();
         let exit = if self.stops.active { self.debugged(m, budget) } else { self.work(m, budget) };
         self.cpu.careful = true;
         self.cpu.leave();
@@ -99,7 +100,7 @@ impl<M: Machine> Interpreter<M> {
     fn work(&mut self, m: &mut M, budget: u64) -> Exit {
         let end = self.retired.wrapping_add(budget);
         loop {
-            let done = if is_special(&self.cpu.state) { self.special(m) } else { self.block(m) };
+            let done = if is_special(&self.cpu.state) { self.special(m, false) } else { self.block(m) };
             if let Err(exit) = done {
                 return exit;
             }
@@ -128,18 +129,32 @@ impl<M: Machine> Interpreter<M> {
         None
     }
 
-    /// Runs what an interrupt shadow covers, or one instruction for a debugger of the guest.
+    /// Runs what an interrupt shadow covers, or a block or an instruction for a debugger in the guest; one instruction if
+    /// `alone`.
     #[cold]
-    pub(super) fn special(&mut self, m: &mut M) -> Result<(), Exit> {
+    pub(super) fn special(&mut self, m: &mut M, alone: bool) -> Result<(), Exit> {
+        let held = std::mem::take(&mut self.cpu.stack_switch);
+        let own = self.cpu.has_breakpoints();
+        if own {
+            self.take_breakpoints();
+            if !held && let Some(raised) = self.debug_exception_before(m) {
+                return raised;
+            }
+        }
         let s = &self.cpu.state;
-        let (shadow, alone) = (s.interrupt_shadow, s.rflags & rf::TF | s.dr[7] & 0xff != 0);
+        let shadow = s.interrupt_shadow;
         // The shadow covers one instruction, and the window behind it may be short: `sti; nop; nop; cli`. A block is as good
         // while nothing waits.
-        let done = if alone || self.want_window { self.single(m) } else { self.block(m) };
+        let alone =
+            alone || s.rflags & rf::TF != 0 || self.want_window || own && (held || s.rflags & rf::RF != 0);
+        let done = if alone { self.single(m) } else { self.block(m) };
         if shadow {
             self.cpu.state.interrupt_shadow = false;
         }
-        done
+        match done {
+            Ok(()) if own => self.debug_trap(m).unwrap_or(Ok(())),
+            _ => done,
+        }
     }
 
     /// What every block depends on, beside its own page: translations, changes to decoded code, mode. Both counts only
@@ -260,6 +275,7 @@ impl<M: Machine> Interpreter<M> {
             Stop::Pause => Err(Exit::Pause),
             Stop::Again => {
                 self.cpu.state.rip = here;
+                self.cpu.goes_on_after_breakpoint();
                 Ok(())
             }
             Stop::Careful => self.carefully(m, op, here),
@@ -287,9 +303,16 @@ impl<M: Machine> Interpreter<M> {
     }
 
     #[inline(never)]
-    fn deliver(&mut self, m: &mut M, e: Exception, source: Source, restart: u64) -> Result<(), Exit> {
+    pub(super) fn deliver(
+        &mut self,
+        m: &mut M,
+        e: Exception,
+        source: Source,
+        restart: u64,
+    ) -> Result<(), Exit> {
         if source == Source::Fault {
             self.cpu.watches.forget();
+            self.cpu.own.forget();
         }
         let done = self.cpu.deliver_all(m, e, source, restart);
         done.map_err(|TripleFault| Exit::Shutdown)

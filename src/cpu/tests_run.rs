@@ -410,6 +410,14 @@ fn random_code_never_panics() {
                 _ => DATA + next() % 0x2000,
             };
         }
+        if round % 3 == 0 {
+            // Breakpoints of all kinds where code, data and ports are.
+            for n in 0..4 {
+                p.i.cpu.state.dr[n] = [CODE, DATA, STACK, 0][next() as usize % 4] + next() % 0x100;
+            }
+            p.i.cpu.state.dr[7] = next() & 0xffff_03ff | 0x400;
+            p.i.cpu.state.cr4 |= next() & cr4::DE;
+        }
         for _ in 0..40 {
             p.i.cpu.state.halted = false;
             if p.i.run(&mut p.m, 200) == Exit::Shutdown {

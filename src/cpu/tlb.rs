@@ -293,13 +293,13 @@ impl Cpu {
         if fits(a, T::SIZE) {
             let place = self.locate_write(m, a)?;
             if let (Some(page), true) = (place.page, LOCK) {
-                self.watches.note(a, T::SIZE, false);
-                self.watches.note(a, T::SIZE, true);
+                self.note_access(a, T::SIZE, false);
+                self.note_access(a, T::SIZE, true);
                 return Ok(self.modify_locked(page, a & OFFSET, f));
             }
         }
-        self.watches.note(a, T::SIZE, false);
-        self.watches.note(a, T::SIZE, true);
+        self.note_access(a, T::SIZE, false);
+        self.note_access(a, T::SIZE, true);
         // A locked access across two pages is not atomic here; no operating system relies on one.
         let mut b = [0; 8];
         let size = T::SIZE as usize;
@@ -320,8 +320,8 @@ impl Cpu {
         new: u128,
     ) -> Result<u128, Stop> {
         let place = self.locate_write(m, a)?;
-        self.watches.note(a, 16, false);
-        self.watches.note(a, 16, true);
+        self.note_access(a, 16, false);
+        self.note_access(a, 16, true);
         if let Some(page) = place.page {
             // SAFETY: the page is lent, the offset is a multiple of 16; every x86-64 host since 2006 that runs
             // this has CMPXCHG16B (the program's start-up checks it).
@@ -363,7 +363,7 @@ impl Cpu {
     /// Loads 1 to 64 bytes with the current rights.
     pub(super) fn load_bytes<M: Machine>(&mut self, m: &mut M, a: u64, data: &mut [u8]) -> Flow {
         let parts = self.parts(m, a, data.len(), Access::Read)?;
-        self.watches.note(a, data.len() as u64, false);
+        self.note_access(a, data.len() as u64, false);
         self.read_parts(m, &parts, data);
         Ok(())
     }
@@ -371,7 +371,7 @@ impl Cpu {
     /// Stores 1 to 64 bytes with the current rights; on a fault nothing is written.
     pub(super) fn store_bytes<M: Machine>(&mut self, m: &mut M, a: u64, data: &[u8]) -> Flow {
         let parts = self.parts(m, a, data.len(), Access::Write)?;
-        self.watches.note(a, data.len() as u64, true);
+        self.note_access(a, data.len() as u64, true);
         self.write_parts(m, &parts, data);
         Ok(())
     }
@@ -516,7 +516,7 @@ impl Cpu {
             Err(e) => return self.raise(e),
         };
         // Watched pages are looked up anew each time, by instructions run by themselves: see `debug.rs`.
-        let watched = access != Access::Fetch && self.watches.cover_page(a);
+        let watched = access != Access::Fetch && self.is_watched(a);
         if watched && !self.careful {
             return Err(Stop::Careful);
         }
@@ -638,7 +638,7 @@ impl Cpu {
         let room = (PAGE - (from & OFFSET)).min(PAGE - (to & OFFSET)).min(bytes);
         let n = room & !(unit - 1);
         let (Some(a), Some(b)) = (source.page, target.page) else { return Ok(0) };
-        if self.watches.cover_page(from) || self.watches.cover_page(to) {
+        if self.is_watched(from) || self.is_watched(to) {
             return Ok(0);
         }
         // SAFETY: both pages are lent and `n` reaches neither end.
@@ -657,7 +657,7 @@ impl Cpu {
     ) -> Result<u64, Stop> {
         let target = self.locate(m, to, Access::Write)?;
         let n = (PAGE - (to & OFFSET)).min(bytes) & !(unit - 1);
-        let Some(page) = target.page.filter(|_| !self.watches.cover_page(to)) else { return Ok(0) };
+        let Some(page) = target.page.filter(|_| !self.is_watched(to)) else { return Ok(0) };
         // SAFETY: the page is lent and `n` does not reach past its end.
         unsafe { page.fill(to & OFFSET, value, n, unit) };
         Ok(n)

@@ -113,6 +113,12 @@ pub trait Debuggee: Debug + Send + Sync {
     /// Why it stopped by itself, if it did since this was last asked.
     fn take_stop(&self) -> Option<Stopped>;
 
+    /// What went wrong when it stopped by itself, in one line, once. It stands still all the same.
+    fn take_trouble(&self) -> Option<String>;
+
+    /// One line for the user, where he reads of what gdb cannot be told.
+    fn say(&self, line: &str);
+
     /// Ends the run.
     fn quit(&self);
 

@@ -49,6 +49,8 @@ pub struct Gdb {
     stub: Option<Stub>,
     /// The client's last word, to be acted on once it is answered.
     over: Option<DisconnectReason>,
+    /// What the client is to be told when it next listens: at the next stop.
+    untold: Vec<String>,
 }
 
 impl fmt::Debug for Gdb {
@@ -60,7 +62,7 @@ impl fmt::Debug for Gdb {
 impl Gdb {
     /// Nobody is connected yet.
     pub fn new(machine: Arc<dyn Debuggee>) -> Self {
-        Self { guest: Guest::new(machine), stub: None, over: None }
+        Self { guest: Guest::new(machine), stub: None, over: None, untold: Vec::new() }
     }
 
     fn begin(&mut self) {
@@ -88,7 +90,7 @@ impl Gdb {
                 Ok(mut stub) => {
                     out.append(said(&mut stub));
                     self.stub = Some(stub);
-                    return;
+                    return self.does_it_run(out);
                 }
                 // Not what a debugger says. The conversation begins anew.
                 Err(_) => return self.begin(),
@@ -96,12 +98,33 @@ impl Gdb {
         }
     }
 
+    /// A machine that cannot go on as it was told is stopped, and the client hears why.
+    fn does_it_run(&mut self, out: &mut Vec<u8>) {
+        if let Some(error) = self.guest.not_resumed.take() {
+            self.trouble(&format!("the machine cannot go on: {error}"));
+            let reason = self.interrupt();
+            self.tell(reason, out);
+        }
+    }
+
     /// Ctrl-C.
     fn interrupt(&mut self) -> MultiThreadStopReason<u64> {
-        // A machine that cannot be stopped in order stands still all the same.
-        let _ = self.guest.machine.stop();
+        self.stop();
         self.guest.forget();
         self.reason()
+    }
+
+    /// A machine that cannot be stopped in order stands still all the same.
+    fn stop(&mut self) {
+        if let Err(error) = self.guest.machine.stop() {
+            self.trouble(&format!("the machine stands still, but not in order: {error}"));
+        }
+    }
+
+    /// Something went wrong that the user should know.
+    fn trouble(&mut self, line: &str) {
+        self.guest.machine.say(line);
+        self.untold.push(format!("minivmm: {line}\n"));
     }
 
     fn act(&mut self, why: DisconnectReason) {
@@ -109,15 +132,19 @@ impl Gdb {
         match why {
             DisconnectReason::Kill => self.guest.machine.quit(),
             DisconnectReason::Disconnect => {
-                // Fails only when the run is over.
-                let _ = self.guest.machine.resume(&Resume::default());
+                if let Err(error) = self.guest.machine.resume(&Resume::default()) {
+                    self.guest.machine.say(&format!("the machine does not go on: {error}"));
+                }
             }
             DisconnectReason::TargetExited(_) | DisconnectReason::TargetTerminated(_) => {}
         }
     }
 
     /// Why the machine stands still, as gdb says it.
-    fn reason(&self) -> MultiThreadStopReason<u64> {
+    fn reason(&mut self) -> MultiThreadStopReason<u64> {
+        if let Some(error) = self.guest.machine.take_trouble() {
+            self.trouble(&format!("the machine stands still, but not in order: {error}"));
+        }
         let signal = |cpu, signal| MultiThreadStopReason::SignalWithThread { tid: thread(cpu), signal };
         let Some(Stopped { cpu, why }) = self.guest.machine.take_stop() else {
             return signal(0, Signal::SIGINT);
@@ -140,10 +167,19 @@ impl Gdb {
         if let Some(GdbStubStateMachine::Running(stub)) =
             self.stub.take_if(|stub| matches!(stub, GdbStubStateMachine::Running(_)))
         {
+            // The one moment when gdb prints what it has not asked for: it waits for the stop that comes behind.
+            self.untold.drain(..).for_each(|text| console(&text, out));
             let next = stub.report_stop(&mut self.guest, reason);
             self.follow(next, out);
         }
     }
+}
+
+/// The packet that makes gdb print `text`.
+fn console(text: &str, out: &mut Vec<u8>) {
+    let body = text.bytes().fold(String::from("O"), |body, byte| format!("{body}{byte:02x}"));
+    let sum = body.bytes().fold(0, u8::wrapping_add);
+    out.extend_from_slice(format!("${body}#{sum:02x}").as_bytes());
 }
 
 /// What the stub has put out.
@@ -158,8 +194,8 @@ fn said(stub: &mut Stub) -> &mut Vec<u8> {
 
 impl Protocol for Gdb {
     fn opened(&mut self, _: &mut Vec<u8>) {
-        // As for Ctrl-C.
-        let _ = self.guest.machine.stop();
+        self.untold.clear();
+        self.stop();
         let _ = self.guest.machine.take_stop();
         self.guest.forget();
         self.begin();
@@ -195,7 +231,7 @@ impl Protocol for Gdb {
                 }
             }
             Event::Reset(_) | Event::Resume => self.guest.forget(),
-            Event::Shutdown(_) => self.tell(MultiThreadStopReason::Exited(0), out),
+            Event::Shutdown { status, .. } => self.tell(MultiThreadStopReason::Exited(*status), out),
             _ => {}
         }
     }

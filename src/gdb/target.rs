@@ -40,6 +40,8 @@ pub(super) struct Guest {
     /// Registers of each CPU, as far as they were asked for since the last stop.
     known: Vec<Option<Box<CpuState>>>,
     resume: Resume,
+    /// Why the machine does not go on, though it was to.
+    pub not_resumed: Option<String>,
     /// CPUs that gdb wants to run, whatever the others do.
     named: Vec<u32>,
     xml: String,
@@ -75,6 +77,7 @@ impl Guest {
             machine,
             known: Vec::new(),
             resume: Resume::default(),
+            not_resumed: None,
             named: Vec::new(),
             xml: target_xml::document(),
         }
@@ -220,7 +223,9 @@ impl MultiThreadResume for Guest {
     fn resume(&mut self) -> Result<(), String> {
         let resume = std::mem::take(&mut self.resume);
         self.forget();
-        self.machine.resume(&resume)
+        // An error here would end the conversation; the session has a way to say it.
+        self.not_resumed = self.machine.resume(&resume).err();
+        Ok(())
     }
 
     fn clear_resume_actions(&mut self) -> Result<(), String> {

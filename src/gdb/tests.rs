@@ -15,6 +15,10 @@ struct Machine {
     states: Mutex<Vec<CpuState>>,
     running: Mutex<bool>,
     stops: Mutex<VecDeque<Stopped>>,
+    /// What stopping and going on fail with.
+    fails: Mutex<Option<String>>,
+    trouble: Mutex<Option<String>>,
+    notices: Mutex<Vec<String>>,
 }
 
 impl Machine {
@@ -59,7 +63,7 @@ impl Debuggee for Machine {
 
     fn write(&self, _: &CpuState, addr: u64, data: &[u8]) -> bool {
         let mut memory = self.memory.lock().unwrap();
-        let place = memory.get_mut(addr as usize..addr as usize + data.len());
+        let place = memory.get_mut(addr as usize..(addr as usize).saturating_add(data.len()));
         place.map(|place| place.copy_from_slice(data)).is_some()
     }
 
@@ -76,13 +80,13 @@ impl Debuggee for Machine {
     fn stop(&self) -> Result<(), String> {
         self.tell("stop");
         *self.running.lock().unwrap() = false;
-        Ok(())
+        self.fails.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn resume(&self, how: &Resume) -> Result<(), String> {
         self.tell(format!("resume {:?} {:?}", how.steps, how.only));
         *self.running.lock().unwrap() = true;
-        Ok(())
+        self.fails.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn forget(&self) {
@@ -95,6 +99,14 @@ impl Debuggee for Machine {
 
     fn take_stop(&self) -> Option<Stopped> {
         self.stops.lock().unwrap().pop_front()
+    }
+
+    fn take_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap().take()
+    }
+
+    fn say(&self, line: &str) {
+        self.notices.lock().unwrap().push(line.to_owned());
     }
 
     fn quit(&self) {
@@ -287,21 +299,60 @@ fn monitor_commands_are_answered_and_the_end_is_told() {
     let answers = talk.bytes(&packet(&format!("qRcmd,{}", hex("info status"))));
     assert_eq!(answers, [format!("O{}", hex("you said info status\n")), "OK".to_owned()]);
     talk.say("vCont;c");
-    let end = Event::Shutdown(Cause { guest: true, reason: "guest-shutdown" });
-    assert_eq!(talk.happens(&end), ["W00"]);
+    let end = Event::Shutdown { cause: Cause { guest: true, reason: "guest-panic" }, status: 126 };
+    assert_eq!(talk.happens(&end), ["W7e"]);
+}
+
+/// What gdb prints for a packet.
+fn printed(body: &str) -> String {
+    let hex = body.strip_prefix('O').expect("a console packet");
+    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
+#[test]
+fn a_machine_that_cannot_stop_or_go_on_in_order_is_told_to_gdb_and_to_the_user() {
+    let mut talk = Talk::new();
+    *talk.machine.fails.lock().unwrap() = Some("KVM_SET_CLOCK: out of order".into());
+    // It is stopped for good, or gdb would wait for a stop that never comes.
+    let answers = talk.bytes(&packet("vCont;c"));
+    assert_eq!(printed(&answers[0]), "minivmm: the machine cannot go on: KVM_SET_CLOCK: out of order\n");
+    assert!(printed(&answers[1]).contains("stands still, but not in order: KVM_SET_CLOCK"), "{answers:?}");
+    assert_eq!(answers[2..], ["T02thread:01;"]);
+    assert!(talk.machine.is_stopped());
+    assert_eq!(talk.machine.notices.lock().unwrap().len(), 2);
+    // One that it has stopped at by itself.
+    *talk.machine.fails.lock().unwrap() = None;
+    talk.say("vCont;c");
+    *talk.machine.trouble.lock().unwrap() = Some("no clock".into());
+    let answers = talk.stops(1, Why::Plan(DebugStop::Breakpoint));
+    assert!(printed(&answers[0]).contains("no clock"), "{answers:?}");
+    assert_eq!(answers[1..], ["T05thread:02;swbreak:;"]);
+    assert!(talk.say("?").starts_with("T05"), "and the conversation goes on");
+    // Nobody hears it any more on the line.
+    talk.machine.notices.lock().unwrap().clear();
+    *talk.machine.fails.lock().unwrap() = Some("out of order".into());
+    assert_eq!(talk.say("D"), "OK");
+    assert_eq!(*talk.machine.notices.lock().unwrap(), ["the machine does not go on: out of order"]);
+}
+
+/// A generator of numbers, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
 }
 
 #[test]
 fn what_is_no_packet_does_no_harm() {
     let mut talk = Talk::new();
-    let mut random = 1u64;
+    let mut random = Random(1);
     for _ in 0..2000 {
-        let mut bytes = Vec::new();
-        for _ in 0..40 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            bytes.push((random >> 33) as u8);
-        }
-        if random & 3 == 0 {
+        let mut bytes: Vec<u8> = (0..40).map(|_| random.below(256) as u8).collect();
+        if random.below(4) == 0 {
             bytes = packet(&String::from_utf8_lossy(&bytes).replace(['$', '#', '*', '}'], "Z"));
         }
         talk.bytes(&bytes);
@@ -311,4 +362,73 @@ fn what_is_no_packet_does_no_harm() {
     talk.gdb.closed();
     talk.gdb.opened(&mut Vec::new());
     assert!(talk.say("g").len() > 1000);
+}
+
+/// What gdb says, and what a hostile one makes of it: other numbers, pieces left out, said twice or cut off.
+#[test]
+fn packets_that_are_nearly_right_do_no_harm() {
+    const SAID: [&str; 26] = [
+        "g",
+        "p0",
+        "pff",
+        "P0=0807060504030201",
+        "G00112233",
+        "m100,4",
+        "M100,4:01020304",
+        "X100,2:ab",
+        "Hg2",
+        "Hc-1",
+        "T2",
+        "Z0,1000,1",
+        "Z2,3000,8",
+        "z0,1000,1",
+        "Z4,3000,8",
+        "vCont?",
+        "vCont;s:1;c",
+        "vCont;c:2",
+        "qfThreadInfo",
+        "qThreadExtraInfo,2",
+        "qXfer:features:read:target.xml:0,ffff",
+        "qRcmd,696e666f",
+        "qSupported:multiprocess+;swbreak+",
+        "D",
+        "?",
+        "vKill;1",
+    ];
+    const NUMBERS: [&str; 8] =
+        ["0", "ffffffffffffffff", "7fffffffffffffff", "-1", "", "100000001", "fffff", "zz"];
+    let mut random = Random(2);
+    for round in 0..400 {
+        let mut talk = Talk::new();
+        for _ in 0..20 {
+            let mut body = SAID[random.below(SAID.len())].to_owned();
+            for _ in 0..random.below(3) {
+                // All of it is ASCII.
+                let at = random.below(body.len().max(1)).min(body.len());
+                match random.below(4) {
+                    0 => {
+                        let end = body[at..].find([',', ':', ';', '=']).map_or(body.len(), |n| at + n);
+                        body.replace_range(at..end, NUMBERS[random.below(NUMBERS.len())]);
+                    }
+                    1 => body.truncate(at),
+                    2 => body.insert_str(at, SAID[random.below(SAID.len())]),
+                    _ => body.insert(at, [',', ':', ';', '=', '.'][random.below(5)]),
+                }
+            }
+            let mut bytes = packet(&body);
+            if random.below(8) == 0 {
+                bytes.truncate(random.below(bytes.len()));
+            }
+            talk.bytes(&bytes);
+            if random.below(4) == 0 {
+                talk.stops(random.below(2) as u32, Why::Device);
+            }
+        }
+        // Whatever was said, the next client finds a machine that stands still and answers.
+        talk.gdb.closed();
+        talk.machine.told();
+        talk.gdb.opened(&mut Vec::new());
+        assert!(talk.machine.is_stopped(), "round {round}");
+        assert!(talk.say("g").len() > 1000, "round {round}");
+    }
 }

@@ -51,6 +51,8 @@ pub struct Control {
     pub breaks: Option<Arc<DeviceBreaks>>,
     /// Begins as [`Standing::No`].
     pub standing: Mutex<Standing>,
+    /// See [`Self::take_trouble`].
+    pub trouble: Mutex<Option<String>>,
 }
 
 /// Whether the machine stands still.
@@ -78,8 +80,14 @@ impl Control {
 
     /// Stops the machine because [`Lifecycle::stop_soon`] was called. The main thread's.
     pub fn stop_for_debugger(&self) {
-        // Without the accelerator's clock stopped the guest's time goes on; it stands still all the same.
+        // Without the accelerator's clock stopped the guest's time goes on; it stands still all the same. The error is
+        // kept for the debugger.
         let _ = self.halt(Standing::Debug);
+    }
+
+    /// What went wrong when the machine was last stopped by itself, once.
+    pub fn take_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn halt(&self, how: Standing) -> Result<(), String> {
@@ -88,6 +96,10 @@ impl Control {
             return Ok(());
         }
         let stopped = self.stand(&mut standing, how);
+        if how == Standing::Debug {
+            // Before the event: who hears of the stop asks for it.
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = stopped.clone().err();
+        }
         self.events.raise(&Event::Stop);
         stopped
     }

@@ -11,6 +11,7 @@ use crate::cpu::{CpuState, paging};
 use crate::gdb::{Debuggee, Point, Resume, Stopped};
 use crate::memory::GuestRam;
 use crate::monitor::{Commands, Controls, RunState};
+use crate::sys::Notices;
 
 const INT3: u8 = 0xcc;
 const PAGE: u64 = 4096;
@@ -22,6 +23,7 @@ pub struct Debugged {
     ram: GuestRam,
     /// For `monitor ...`.
     commands: Commands,
+    notices: Notices,
     places: Mutex<Vec<Place>>,
 }
 
@@ -34,9 +36,9 @@ struct Place {
 }
 
 impl Debugged {
-    /// Nothing is set.
-    pub fn new(control: Arc<Control>, ram: GuestRam, commands: Commands) -> Self {
-        Self { control, ram, commands, places: Mutex::default() }
+    /// Nothing is set. `notices`: for what goes wrong.
+    pub fn new(control: Arc<Control>, ram: GuestRam, commands: Commands, notices: Notices) -> Self {
+        Self { control, ram, commands, notices, places: Mutex::default() }
     }
 
     fn places(&self) -> MutexGuard<'_, Vec<Place>> {
@@ -217,6 +219,14 @@ impl Debuggee for Debugged {
 
     fn take_stop(&self) -> Option<Stopped> {
         self.control.life.take_stop()
+    }
+
+    fn take_trouble(&self) -> Option<String> {
+        self.control.take_trouble()
+    }
+
+    fn say(&self, line: &str) {
+        self.notices.say(line);
     }
 
     fn quit(&self) {

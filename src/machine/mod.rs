@@ -179,6 +179,7 @@ impl Machine {
             failures,
             breaks,
             standing: Mutex::default(),
+            trouble: Mutex::default(),
         });
         if config.stopped {
             control.begin_stopped().map_err(SetupError::Stopped)?;
@@ -217,7 +218,8 @@ impl Machine {
         let reason = caught(|| self.generations()).unwrap_or_else(EndReason::Internal);
         let last_resort = LastResort::arm(self.last_resort.clone(), &reason, &self.control.failures);
         self.stop();
-        self.control.events.raise(&Event::Shutdown(reason.cause()));
+        let end = Event::Shutdown { cause: reason.cause(), status: reason.status() };
+        self.control.events.raise(&end);
         self.reporter.write(Some(&reason), self.failure_folder.as_ref().map(FailureFolder::result));
         self.reporter.end_watch();
         if let Some(folder) = self.failure_folder.take() {

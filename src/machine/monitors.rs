@@ -69,7 +69,8 @@ pub fn start(
     }
     if let Some(place) = &config.gdb {
         let context = chardev_context("-gdb", events, &life, notices);
-        let gdb = Gdb::new(Arc::new(Debugged::new(control, ram.clone(), commands.clone())));
+        let gdb = Debugged::new(control, ram.clone(), commands.clone(), notices.about("-gdb"));
+        let gdb = Gdb::new(Arc::new(gdb));
         if let Some(device) = chardev::open(place, &context)? {
             let session = Session::start(device, &commands.events, &commands.failures, Box::new(gdb));
             sessions.push(session.map_err(SetupError::Thread)?);

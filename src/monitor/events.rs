@@ -15,7 +15,12 @@ use crate::netdev::{NetdevEvent, StreamPeer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The run ends.
-    Shutdown(Cause),
+    Shutdown {
+        /// Who ended it.
+        cause: Cause,
+        /// The exit status that it will have.
+        status: u8,
+    },
     /// The machine was reset.
     Reset(Cause),
     /// The machine was stopped: CPUs and time stand still.
@@ -58,7 +63,7 @@ impl Event {
     /// Its name in QMP.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Shutdown(_) => "SHUTDOWN",
+            Self::Shutdown { .. } => "SHUTDOWN",
             Self::Reset(_) => "RESET",
             Self::Stop => "STOP",
             Self::Resume => "RESUME",
@@ -72,7 +77,7 @@ impl Event {
 
     fn data(&self) -> Option<Value> {
         match self {
-            Self::Shutdown(cause) | Self::Reset(cause) => {
+            Self::Shutdown { cause, .. } | Self::Reset(cause) => {
                 Some(json!({"guest": cause.guest, "reason": cause.reason}))
             }
             Self::Stop | Self::Resume | Self::Powerdown => None,

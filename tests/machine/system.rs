@@ -69,6 +69,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("compat INT DPL 0", USER_INT),
     ("user XSETBV", "CPL 3 runs with the host's CR4.OSXSAVE; #UD without it"),
     ("compat IRETD", "#GP"),
+    ("DR7.GD", "RF clear; SDM vol. 3, 18.3.1.1: set for every fault but an instruction breakpoint"),
+    ("TF over MOV SS", "SDM vol. 3, 6.8.3: no trap before the next instruction is complete"),
 ];
 const USER_INT: &str = "software interrupts from CPL 3 are #UD";
 

@@ -34,6 +34,7 @@ fn mov_to_seg<M: Machine, const MEM: bool>(c: &mut Cpu, m: &mut M, op: &Op<M>) -
     let v = operand::<M, u16, MEM>(c, m, op, op.r[1])?;
     c.load_segment(m, n, v)?;
     c.state.interrupt_shadow |= n == seg::SS;
+    c.stack_switch |= n == seg::SS;
     Ok(())
 }
 
@@ -50,6 +51,7 @@ fn pop_seg<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     c.state.gpr[gpr::RSP] = sp_bits;
     c.add_sp(T::SIZE);
     c.state.interrupt_shadow |= n == seg::SS;
+    c.stack_switch |= n == seg::SS;
     Ok(())
 }
 

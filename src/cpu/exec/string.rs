@@ -71,7 +71,7 @@ fn repeat<M: Machine>(
     }
     let mask = c.address_mask(op);
     let flags = c.flags;
-    // Single-stepping stops after every repetition.
+    // Single-stepping stops after every repetition, a data breakpoint after the one that meets it.
     let budget = if c.state.rflags & rf::TF != 0 { 1 } else { BUDGET };
     for _ in 0..budget {
         let left = c.state.gpr[gpr::RCX] & mask;
@@ -88,6 +88,9 @@ fn repeat<M: Machine>(
         c.set_index(gpr::RCX, left - 1, mask);
         if !go_on {
             return Ok(());
+        }
+        if c.met_something() {
+            break;
         }
     }
     if c.state.gpr[gpr::RCX] & mask == 0 {
@@ -228,6 +231,7 @@ fn ins<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
         let to = c.string_at(op, gpr::RDI, T::SIZE)?;
         // The port is read only once the store is known to succeed: reading it may have side effects.
         c.probe_write(m, to, T::SIZE as usize)?;
+        c.own.note_port(port, T::SIZE as u8);
         let v = m.port_in(port, T::SIZE as u8);
         c.store(m, to, T::from64(v as u64))?;
         c.advance(op, gpr::RDI, T::SIZE);
@@ -242,6 +246,7 @@ fn outs<M: Machine, T: Int>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     repeat(c, m, op, |c, m, op| {
         let from = c.string_at(op, gpr::RSI, T::SIZE)?;
         let v = c.load::<T, M>(m, from)?;
+        c.own.note_port(port, T::SIZE as u8);
         m.port_out(port, T::SIZE as u8, v.to64() as u32);
         c.advance(op, gpr::RSI, T::SIZE);
         Ok(true)

@@ -4,8 +4,9 @@
 use iced_x86::{Instruction, Mnemonic as N, Register};
 
 use super::super::Cpu;
+use super::super::breakpoints::{DR6_BD, DR7_GD};
 use super::super::decode::Shape;
-use super::super::exceptions::{Exception, Flow, Stop, vector};
+use super::super::exceptions::{Flow, Stop};
 use super::super::machine::Machine;
 use super::super::op::{Handler, Int, Op};
 use super::super::state::{cr0, cr4, efer, gpr, rflags as rf, seg};
@@ -519,11 +520,10 @@ impl Cpu {
         if self.state.cr4 & cr4::DE != 0 && matches!(n, 4 | 5) {
             return self.ud();
         }
-        if self.state.dr[7] & 1 << 13 != 0 {
+        if self.state.dr[7] & DR7_GD != 0 {
             // General detect: the access itself is trapped before it happens.
-            self.state.dr[6] |= 1 << 13;
-            self.state.dr[7] &= !(1 << 13);
-            return self.raise(Exception::plain(vector::DB));
+            let e = self.debug_exception(DR6_BD);
+            return self.raise(e);
         }
         Ok(())
     }
@@ -564,6 +564,7 @@ fn port_in<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     let port = if op.aux == 1 { c.get(gpr::RDX as u8) } else { op.imm as u16 };
     c.check_port(m, port, op.msize)?;
     m.at(c.here(op));
+    c.own.note_port(port, op.msize);
     let v = m.port_in(port, op.msize);
     match op.msize {
         1 => c.set(0, v as u8),
@@ -579,6 +580,7 @@ fn port_out<M: Machine>(c: &mut Cpu, m: &mut M, op: &Op<M>) -> Flow {
     let v = c.get::<u32>(0);
     let mask = u32::MAX >> (32 - 8 * op.msize as u32);
     m.at(c.here(op));
+    c.own.note_port(port, op.msize);
     m.port_out(port, op.msize, v & mask);
     Ok(())
 }
