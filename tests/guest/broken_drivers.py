@@ -16,6 +16,8 @@ import time
 import harness
 from harness import REPO, want
 
+from lib.sandbox import stripped
+
 ARGS = harness.arguments(__doc__)
 SLOW = 300
 FOLDER = tempfile.TemporaryDirectory()
@@ -102,8 +104,7 @@ def boot():
 
     modules = {"lib": None, "lib/modules": None}
     for path in glob.glob(os.path.join(BUILD, "*.ko")):
-        with open(path, "rb") as f:
-            modules["lib/modules/" + os.path.basename(path)] = f.read()
+        modules["lib/modules/" + os.path.basename(path)] = stripped(path)
     archive = os.path.join(FOLDER.name, "modules.cpio.gz")
     with gzip.open(archive, "wb", 1) as f:
         f.write(cpio(modules))

@@ -14,6 +14,8 @@ import threading
 import harness
 from harness import want
 
+from lib.sandbox import stripped
+
 ARGS = harness.arguments(__doc__)
 CYCLES = 200 if ARGS.long else 10
 REBINDS = 50 if ARGS.long else 5
@@ -107,8 +109,7 @@ def the_driver_as_a_module_loads_and_unloads():
         done = subprocess.run(build, capture_output=True, text=True)
         want(done.returncode == 0, f"build-driver: {done.stdout[-500:]}{done.stderr[-500:]}")
         with harness.boot(ARGS, options=("-append", "initcall_blacklist=e1000_init_module")) as guest:
-            with open(os.path.join(module, "e1000.ko"), "rb") as f:
-                guest.agent().put("/tmp/e1000.ko", f.read(), timeout=120)
+            guest.agent().put("/tmp/e1000.ko", stripped(os.path.join(module, "e1000.ko")), timeout=120)
             guest.run(f"set -e; for i in $(seq {REBINDS}); do insmod /tmp/e1000.ko; ip link set eth0 up; rmmod e1000; "
                       "done; insmod /tmp/e1000.ko; net-up", PATIENCE)
             harness.carrier(guest)
