@@ -15,8 +15,6 @@ import time
 
 import harness
 from harness import want
-from lib import packages
-from lib.report import Report
 
 ARGS = harness.arguments(__doc__)
 MINIVMM = os.path.join(harness.REPO, "target", "release", "minivmm")
@@ -97,11 +95,7 @@ class Run:
 
 
 def build():
-    if line := packages.ensure({"gcc": "gcc", "ld": "binutils"}, Report()):
-        raise harness.Failed(line)
-    source = os.path.join(harness.REPO, "tests", "guest", "endings.S")
-    subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-no-pie", "-Wl,-N,-Ttext=0x100000,--build-id=none,-z,noexecstack,--no-warn-rwx-segments",
-                    "-o", KERNEL, source], check=True)
+    harness.build_endings(KERNEL)
 
 
 def the_guest_s_own_ends():

@@ -10,8 +10,8 @@ import traceback
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(REPO, "scripts"))
-from lib import netns  # noqa: E402
-from lib.report import Failed  # noqa: E402
+from lib import netns, packages  # noqa: E402
+from lib.report import Failed, Report  # noqa: E402
 
 CHOSEN = []  # what --only says
 SELF_TEST = ("Register test  (offline)", "Eeprom test    (offline)", "Interrupt test (offline)", "Loopback test  (offline)",
@@ -74,6 +74,15 @@ def ready(vm, limit):
         vm.kill()
         raise
     return vm
+
+
+def build_endings(path):
+    """The small kernel that ends as the first letter of its command line says (endings.S)."""
+    if line := packages.ensure({"gcc": "gcc", "ld": "binutils"}, Report()):
+        raise Failed(line)
+    linker = "-Wl,-N,-Ttext=0x100000,--build-id=none,-z,noexecstack,--no-warn-rwx-segments"
+    flags = ["-m32", "-nostdlib", "-static", "-no-pie", linker]
+    subprocess.run(["gcc", *flags, "-o", path, os.path.join(REPO, "tests", "guest", "endings.S")], check=True)
 
 
 def boot_debian(args, nic="e1000", tap="tap,id=n0", options=(), limit=300):
