@@ -21,12 +21,13 @@ class Vm:
     """Starts minivmm; a context manager that never leaves a process behind.
 
     options: more minivmm options, in which -bios takes the kernel's place; net: the -netdev and -device options (a list); result: whether counters() and
-    result() will be asked for; terminal: a descriptor that becomes minivmm's standard input, output and error.
+    result() will be asked for; terminal: a descriptor that becomes minivmm's standard input, output and error; keyboard:
+    whether type() will be called.
     """
 
     program = "minivmm"
 
-    def __init__(self, options=(), net=None, kernel=None, log=None, result=True, terminal=None):
+    def __init__(self, options=(), net=None, kernel=None, log=None, result=True, terminal=None, keyboard=False):
         self.dir = tempfile.TemporaryDirectory(prefix="minivmm-")
         self.agent_path = os.path.join(self.dir.name, "agent")
         self.result_path = os.path.join(self.dir.name, "result.json") if result else None
@@ -37,7 +38,8 @@ class Vm:
         self.changed = threading.Condition()
         self.log = open(log, "wb") if log else None
         self.start = time.monotonic()
-        stdin, stdout = (subprocess.DEVNULL, subprocess.PIPE) if terminal is None else (terminal, terminal)
+        stdin = subprocess.PIPE if keyboard else subprocess.DEVNULL
+        stdin, stdout = (stdin, subprocess.PIPE) if terminal is None else (terminal, terminal)
         self.process = subprocess.Popen(
             self.command, stdin=stdin, stdout=stdout, stderr=subprocess.STDOUT, preexec_fn=netns.die_with_parent,
         )
@@ -84,6 +86,11 @@ class Vm:
                     raise self.failure(f"{text.decode()!r} did not appear on the console")
                 self.changed.wait(min(left, 0.2))
         return self.elapsed()
+
+    def type(self, text):
+        """Types `text` (bytes) on the console."""
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
 
     def cpu_seconds(self):
         """CPU time of the whole process so far, user and system, in nanosecond steps (clock_getcpuclockid)."""
@@ -175,8 +182,9 @@ class Vm:
                 self.process.wait()
         self.reader.join(5)
         self.forget_agent()
-        if self.process.stdout:
-            self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                stream.close()
         if self.log:
             self.log.close()
         self.dir.cleanup()

@@ -255,7 +255,7 @@ fn firmware_board(
     bus.add(pc::HOST_BRIDGE_SLOT, Arc::new(firmware.host_bridge()), dma())?;
     let routes = router.clone();
     let isa_bridge = Piix3::new(move |pirq, route| routes.set_route(pirq, route));
-    bus.add(pc::ISA_BRIDGE_SLOT, Arc::new(isa_bridge), dma())?;
+    bus.add(pc::FIRMWARE_ISA_BRIDGE_SLOT, Arc::new(isa_bridge), dma())?;
     let port92 = Arc::new(Port92::new(around.power.clone()));
     around.buses.pio.insert("port 92h", pc::PORT92, 1, port92.clone())?;
     Ok((Arc::new(bus), FirmwareChips { port92, pirqs: InterruptInputs::new(router) }))

@@ -331,7 +331,7 @@ fn add_devices(
     watchers: &Watchers,
     notices: &Notices,
 ) -> Result<Vec<Nic>, SetupError> {
-    let mut taken: Vec<u8> = pc::RESERVED_SLOTS.to_vec();
+    let mut taken = board.pci.used_slots();
     let addressed = devices.iter().filter_map(|device| match device {
         Device::E1000(options) => options.addr.map(|a| a.slot),
         Device::IsaDebugExit(_) => None,
@@ -342,7 +342,7 @@ fn add_devices(
         match device {
             Device::IsaDebugExit(options) => board.add_debug_exit(around, options)?,
             Device::E1000(options) => {
-                let free = || (1..pc::ISA_BRIDGE_SLOT).find(|slot| !taken.contains(slot));
+                let free = || (0..pc::ISA_BRIDGE_SLOT).find(|slot| !taken.contains(slot));
                 let slot = options.addr.map(|a| a.slot).or_else(free).ok_or(SetupError::NoSlot)?;
                 taken.push(slot);
                 let watchers = watchers.of_nic(options, nics::model(options), slot);

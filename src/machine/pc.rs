@@ -74,8 +74,11 @@ pub const KEYBOARD_GSI: u32 = 1;
 pub const HOST_BRIDGE_SLOT: u8 = 0;
 /// PCI slot of the ISA bridge.
 pub const ISA_BRIDGE_SLOT: u8 = 31;
-/// PCI slots that the machine itself takes.
+/// PCI slots that the machine itself takes, whatever runs on it.
 pub const RESERVED_SLOTS: [u8; 2] = [HOST_BRIDGE_SLOT, ISA_BRIDGE_SLOT];
+/// PCI slot of the ISA bridge on a machine that starts with firmware: as on QEMU's PC, since firmware may know it by its
+/// place (U-Boot's device tree does). [`ISA_BRIDGE_SLOT`] stays empty there.
+pub const FIRMWARE_ISA_BRIDGE_SLOT: u8 = 1;
 
 /// The ISA interrupts behind PIRQ A to D. All below 16, so that PIC, IOAPIC, ACPI and MP table kernels see the
 /// same number.

@@ -389,6 +389,15 @@ fn firmware_gets_nothing_that_belongs_to_a_kernel() {
 }
 
 #[test]
+fn firmware_has_the_isa_bridge_in_slot_1() {
+    let line = refusal(&["-bios", "b", "-device", "e1000,addr=1"]);
+    assert!(
+        line.starts_with("-device e1000,addr=1: with -bios, slot 0x1 belongs to the ISA bridge"),
+        "{line}"
+    );
+}
+
+#[test]
 fn every_broken_line_gets_its_own_one_line() {
     for (line, expected) in BROKEN {
         let words: Vec<&str> = ["-kernel", "k"].into_iter().chain(line.split(' ')).collect();

@@ -139,6 +139,23 @@ fn a_93c66_has_eight_address_bits_and_says_so() {
     assert_eq!(bench.read(reg::EERD) >> 16, 0xbeef);
 }
 
+/// The bits that a driver sets and looks at again (U-Boot does, on every part).
+#[test]
+fn the_semaphores_of_later_parts_can_be_taken_and_given_back() {
+    const SWSM: u32 = 0x5b50;
+    const SW_FW_SYNC: u32 = 0x5b5c;
+    for model in Model::ALL {
+        let bench = TestNic::new(Config { model, ..Config::new(MAC) });
+        for (register, bit) in [(SWSM, 2), (SW_FW_SYNC, 1)] {
+            assert_eq!(bench.read(register), 0);
+            bench.write(register, bit);
+            assert_eq!(bench.read(register), bit);
+            bench.write(register, 0);
+            assert_eq!(bench.read(register), 0);
+        }
+    }
+}
+
 #[test]
 fn the_82544_needs_no_request() {
     let bench = TestNic::new(Config { model: Model::I82544Gc, ..Config::new(MAC) });

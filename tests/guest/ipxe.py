@@ -59,7 +59,7 @@ def the_firmware_starts_and_runs_the_rom():
     folder = tempfile.TemporaryDirectory()
     vm = boot("-object", f"filter-dump,id=f0,netdev=n0,file={wire()}", cpus=2)
     vm.wait_console(b"SeaBIOS (version", LIMIT)
-    vm.wait_console(b"using 82540em on 0000:00:01.0", LIMIT)
+    vm.wait_console(b"using 82540em on 0000:00:02.0", LIMIT)
 
 
 def ipxe_gets_a_lease_and_its_script():
@@ -102,7 +102,7 @@ def linux_starts_and_has_what_firmware_left():
     vm.run("ping -c 3 10.0.2.2")
     interrupts = vm.run("grep -E 'eth0|PCI-MSI|IO-APIC' /proc/interrupts")
     want("eth0" in interrupts, interrupts)
-    bar = vm.run("head -1 /sys/bus/pci/devices/0000:00:01.0/resource").split()[0]
+    bar = vm.run("head -1 /sys/bus/pci/devices/0000:00:02.0/resource").split()[0]
     want(int(bar, 16) >= 0xe0000000, f"BAR 0 has been moved to {bar}")
 
 

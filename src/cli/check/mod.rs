@@ -14,6 +14,7 @@ use super::net;
 use super::nic::UNASSIGNED_MAC;
 use super::suggest::did_you_mean;
 use super::values::FREE_SLOTS;
+use crate::machine::pc::FIRMWARE_ISA_BRIDGE_SLOT;
 
 /// The first NIC's MAC unless the user gives one; the next ones count up (QEMU's rule).
 const DEFAULT_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
@@ -29,6 +30,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     network::check(&draft)?;
     faults(&draft)?;
     distinct_slots(&draft.devices)?;
+    room_beside_bridge(&draft)?;
     distinct_ports(&draft.devices)?;
     distinct_eeproms(&draft.devices)?;
     assign_macs(&mut draft.devices);
@@ -219,6 +221,20 @@ fn distinct_slots(devices: &[Given<Device>]) -> Result<(), CliError> {
             "remove one",
         )),
         None => Ok(()),
+    }
+}
+
+/// The ISA bridge of a machine with firmware has a slot of its own.
+fn room_beside_bridge(draft: &Draft) -> Result<(), CliError> {
+    let there = |given: &&Given<Device>| {
+        slot_of(&given.value).is_some_and(|addr| addr.slot == FIRMWARE_ISA_BRIDGE_SLOT)
+    };
+    match draft.devices.iter().find(there) {
+        Some(given) if draft.bios.is_some() => {
+            let problem = format!("with -bios, slot {FIRMWARE_ISA_BRIDGE_SLOT:#x} belongs to the ISA bridge");
+            Err(error(given, problem, "choose another, or leave addr= out and one is found"))
+        }
+        _ => Ok(()),
     }
 }
 

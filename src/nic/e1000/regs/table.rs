@@ -279,7 +279,11 @@ pub const TABLE: &[Reg] = &[
     Reg::rw(IP6AT, "IP6AT", ALL, "13.6.7").times(4, 4),
     Reg::rw(WUPL, "WUPL", 0xfff, "13.6.8").keep(),
     Reg::rw(WUPM, "WUPM", ALL, "13.6.9").keep().times(32, 4),
-    Reg::zero(0x5b00, "GCR", NOT_ON_8254X).times(24, 4),
+    Reg::zero(0x5b00, "GCR", NOT_ON_8254X).times(20, 4),
+    // U-Boot takes later parts' EEPROM semaphores on every part.
+    Reg::rw(0x5b50, "SWSM", 0x3, NOT_ON_8254X).stored(),
+    Reg::zero(0x5b54, "FWSM", NOT_ON_8254X).times(2, 4),
+    Reg::rw(0x5b5c, "SW_FW_SYNC", ALL, NOT_ON_8254X).stored(),
     Reg::rw(FFLT, "FFLT", 0x7ff, "13.6.10").times(4, 8),
     Reg::zero(0x8800, "HOST_IF", NOT_ON_8254X),
     Reg::zero(0x8f00, "HICR", NOT_ON_8254X),
