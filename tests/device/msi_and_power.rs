@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use minivmm::bus::{Access, Bus, Width};
+use minivmm::fault::{CardFault, Schedule};
 use minivmm::irq::{IrqLine, MsiSink};
 use minivmm::memory::{DmaHandle, GuestRam};
 use minivmm::nic::e1000::spec::{cause, reg};
@@ -98,13 +99,46 @@ impl Slot {
     }
 }
 
-#[test]
-fn msi_is_sent_once_for_each_rise_of_the_enabled_causes() {
+/// A card that sends messages.
+fn slot_with_msi() -> Slot {
     let slot = Slot::new();
     slot.config_write(0x04, Width::Word, 0x0006);
     slot.config_write(0xf4, Width::Dword, 0xfee0_1000);
     slot.config_write(0xfc, Width::Word, 0x4041);
     slot.config_write(0xf2, Width::Word, 1);
+    slot
+}
+
+#[test]
+fn faults_send_one_message_more_or_none() {
+    let slot = slot_with_msi();
+    slot.write(reg::IMS, cause::RXT0);
+    assert!(slot.nic.add_fault(
+        "more",
+        CardFault::InterruptSpurious,
+        0,
+        Schedule { count: 1, ..Schedule::default() }
+    ));
+    slot.write(reg::ICS, cause::RXT0);
+    assert_eq!(slot.messages(), 1);
+    slot.write(reg::ICR, 0xffff_ffff);
+    assert_eq!(slot.messages(), 2, "one without a cause, when that of the first is gone");
+    slot.write(reg::ICR, 0xffff_ffff);
+    assert!(slot.nic.add_fault(
+        "none",
+        CardFault::InterruptLost,
+        0,
+        Schedule { count: 1, ..Schedule::default() }
+    ));
+    slot.write(reg::ICS, cause::RXT0);
+    assert_eq!(slot.messages(), 2, "lost");
+    slot.write(reg::ICS, cause::TXDW);
+    assert_eq!(slot.messages(), 3, "the next cause tries again");
+}
+
+#[test]
+fn msi_is_sent_once_for_each_rise_of_the_enabled_causes() {
+    let slot = slot_with_msi();
     slot.write(reg::ICS, cause::RXT0);
     assert_eq!(slot.messages(), 0, "masked");
     slot.write(reg::IMS, cause::RXT0 | cause::TXDW);

@@ -37,8 +37,11 @@ minivmm -accel help
 machine --test-threads=1 {' '.join(DEBUGGING)}
 (until grep -q '/ #' /tmp/log; do sleep 1; done; echo '{COMMANDS}') |
     minivmm -accel kvm -smp 2 -kernel /bzImage -append console=ttyS0 -netdev user,id=n0 -device e1000,netdev=n0 \\
+        -d guest_errors,symbols=/System.map -trace e1000_register_write,file=/tmp/trace,format=json \\
         -timeout 300 -result /tmp/result 2>&1 | tee /tmp/log
 cat /tmp/result
+echo "the trace has $(grep -c . /tmp/trace) writes, $(grep -c '"symbol"' /tmp/trace) by a function that has a name"
+grep -m1 'e1000_xmit_frame' /tmp/trace
 echo 'the outer kernel says:'; dmesg | grep -iE 'kvm|svm|oops|warning|bug'
 poweroff -f
 """
@@ -60,7 +63,8 @@ def overlay(folder):
     """An archive on top of Debian's: the programs with the libraries that they load, the tiny guest, what to do."""
     root = os.path.join(folder, "root")
     listed = subprocess.run(["ldd", MINIVMM], capture_output=True, text=True, check=True).stdout
-    files = {"bin/minivmm": MINIVMM, "bin/machine": machine_tests(folder), "bzImage": os.path.join(GUEST, "bzImage")}
+    files = {"bin/minivmm": MINIVMM, "bin/machine": machine_tests(folder)}
+    files |= {name: os.path.join(GUEST, name) for name in ("bzImage", "System.map")}
     files |= {path.lstrip("/"): path for path in re.findall(r"(/\S+) \(0x", listed)}
     for name, path in files.items():
         os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
@@ -120,6 +124,15 @@ def intels_self_test_passes():
     shows(r"The test result is PASS", "ethtool -t")
 
 
+def each_access_has_its_instruction_and_nothing_is_wrong():
+    writes, named = (int(n) for n in shows(r"the trace has (\d+ writes, \d+) by", "trace").split(" writes, "))
+    want(writes > 200 and named > 0.99 * writes, f"{named} of {writes} writes have a symbol")
+    shows(r'"register":"TDT","rip":\d+,"symbol":"e1000_xmit_frame\+', "the doorbell")
+    findings = re.findall(r'"id": "(E1000-\S+)",\s+"severity": "(\w+)"', console)
+    print(f"     {writes} writes traced; findings: {findings}")
+    want(all(severity == "note" for _, severity in findings), f"{findings}")
+
+
 def the_outer_kernel_has_nothing_to_say():
     said = console.split("the outer kernel says:")[-1]
     bad = re.findall(r"^.*(?:Oops|WARNING: CPU|BUG:).*$", said, re.M)
@@ -131,5 +144,6 @@ if __name__ == "__main__":
         sys.exit(f"FAIL svm: {line}")
     if not os.path.exists(os.path.join(DEBIAN, "vmlinuz")):
         sys.exit("target/debian/vmlinuz is missing: run scripts/build-debian-guest first")
-    harness.main(__file__, [boot, kvm_is_chosen_where_there_is_hardware, a_cpu_is_debugged, traffic_passes, two_cpus_and_paravirtual_time,
-                            intels_self_test_passes, the_outer_kernel_has_nothing_to_say])
+    harness.main(__file__, [boot, kvm_is_chosen_where_there_is_hardware, a_cpu_is_debugged, traffic_passes,
+                            two_cpus_and_paravirtual_time, intels_self_test_passes,
+                            each_access_has_its_instruction_and_nothing_is_wrong, the_outer_kernel_has_nothing_to_say])

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """-trace in every format beside each other, -d guest_errors, coverage= and -fault, under Linux's own driver in one run.
 
-What the files say is compared with what was done; captures are read by tshark and capinfos. --brief: without faults.
+What the files say is compared with what was done; captures are read by tshark and capinfos. At last a program in the guest does one thing wrong,
+which the doctor names. --brief: less traffic, no faults.
 """
 import json
 import os
@@ -29,7 +30,11 @@ TRACES = {
 # The first echo requests are lost, and one interrupt.
 FAULTS = ("drop,id=requests,netdev=n0,queue=tx,match=08@34,count=3,seed=11", "irq-lost,id=irq,count=1,skip=2,seed=12",
           "link-flap,id=flap,netdev=n0,time=100ms,period=3s,count=1")
+# KVM without hardware under it takes minutes.
+SLOW = 300
+ROUNDS = 1 if ARGS.brief else 10
 result = None
+said = ""
 
 
 def path(name):
@@ -46,25 +51,28 @@ def objects(name):
 
 
 def the_guest_runs_and_ends():
-    global result
-    options = [*harness.accel_options(ARGS), "-timeout", "300", "-d",
+    global result, said
+    options = [*harness.accel_options(ARGS), "-timeout", "900", "-d",
                f"guest_errors,symbols={os.path.join(GUEST, 'System.map')}"]
     for name, what in TRACES.items():
         options += ["-trace", f"{what},file={path(name)}"]
+    options += ["-trace", "e1000_link", "-trace", "enable=e1000_reset,format=json"]
     if not ARGS.brief:
         options += [word for plan in FAULTS for word in ("-fault", plan)]
     net = ["-netdev", "tap,id=n0,vnet_hdr=off", "-device", f"e1000,netdev=n0,coverage={path('used')}"]
     with Vm(options, net) as vm:
-        vm.agent(120)
+        vm.agent(SLOW)
         if not ARGS.brief:
             time.sleep(4)  # the cable comes out after 3 s
-        for _ in range(10):
-            replies = ping(20)
+        for _ in range(ROUNDS):
+            replies = ping(20, seconds=SLOW if ARGS.brief else 3)
         want(len(replies) == 20, f"{len(replies)} of 20 pings were answered")
-        vm.run("ethtool -d eth0 > /dev/null; ping -c 3 10.0.2.2")
-        vm.agent().run("poweroff")
-        want(vm.wait_end(60) == 0, "no power-off")
-        result = vm.result()
+        # GPRC, the count of good frames received, cannot be written.
+        vm.run("set -- $(cat /sys/class/net/eth0/device/resource); devmem $(($1 + 0x4074)) 32 5", SLOW)
+        vm.run("ethtool -d eth0 > /dev/null; ping -c 3 10.0.2.2", SLOW)
+        vm.agent().run("poweroff", SLOW)
+        want(vm.wait_end(SLOW) == 0, "no power-off")
+        result, said = vm.result(), vm.console.decode(errors="replace")
 
 
 def the_text_is_one_timeline():
@@ -76,7 +84,7 @@ def the_text_is_one_timeline():
         names.add(found[2])
     # Two threads may stamp in one order and write in the other, by microseconds.
     back = [(a, b) for a, b in zip(stamps, stamps[1:]) if b < a - 0.01]
-    want(len(stamps) > 1000 and not back, f"{len(stamps)} lines; back in time: {back[:3]}")
+    want(len(stamps) > 500 and not back, f"{len(stamps)} lines; back in time: {back[:3]}")
     wanted = {f"e1000_{name}" for name in (
         "register_read", "register_write", "reset", "tx_fetch", "tx_writeback", "tx_head", "tx_frame", "rx_fetch",
         "rx_writeback", "rx_head", "rx_frame", "irq_raise", "irq_ack", "irq_mask", "irq_deliver", "link", "phy", "eeprom")}
@@ -84,10 +92,16 @@ def the_text_is_one_timeline():
     print(f"     {len(stamps)} events of {len(names)} kinds")
 
 
+def without_a_file_events_are_on_standard_error():
+    want(re.search(r"^ +\d+\.\d{9} n0 e1000_link link=up", said, re.M), said[-2000:])
+    want(re.search(r'^\{.*"event":"e1000_reset","kind":"CTRL.RST"', said, re.M), said[-2000:])
+    want("e1000_register" not in said, "events that were not asked for")
+
+
 def every_access_has_the_instruction_and_its_symbol():
     accesses = objects("registers.json")
     lost = [a for a in accesses if not {"cpu", "rip", "symbol"} <= set(a)]
-    want(len(accesses) > 500 and len(lost) < len(accesses) // 100, f"{len(lost)} of {len(accesses)}: {lost[:2]}")
+    want(len(accesses) > 300 and len(lost) < len(accesses) // 100, f"{len(lost)} of {len(accesses)}: {lost[:2]}")
     doorbells = {re.sub(r"\+.*", "", a["symbol"]) for a in accesses
                  if a["event"] == "e1000_register_write" and a["register"] == "TDT" and a["value"]}
     want(any("xmit" in name for name in doorbells), f"TDT is written by {doorbells}")
@@ -123,7 +137,7 @@ def captures_are_read_by_tshark():
     nic = [row for row in rows if row[0] == "n0"]
     answers = [row for row in nic if row[3] == "0" and row[1] == "0x00000002"]
     requests = [row for row in nic if row[3] == "8" and row[1] == "0x00000001"]
-    want(len(answers) >= 197 and len(requests) >= 197, f"{len(requests)} requests in, {len(answers)} answers out")
+    want(len(answers) >= 20 * ROUNDS - 3 and len(requests) >= 20 * ROUNDS - 3, f"{len(requests)} requests in, {len(answers)} answers out")
     bad = [row for row in answers if not re.search(r"descriptor \d+: .*sent.*TDH = \d+, causes:", row[2])]
     bad += [row for row in requests if not re.search(r"stored by Station.*descriptor \d+: length=", row[2])]
     want(not bad, f"a comment lacks something: {bad[0] if bad else ''}")
@@ -159,11 +173,12 @@ def each_fault_is_in_the_timeline():
     want(comments == ["-fault drop,id=requests: lost"] * 3, f"{comments}")
 
 
-def the_doctor_has_notes_only():
+def the_doctor_names_what_is_wrong_and_nothing_else():
     found = result["nics"][0]["findings"]
-    print(f"     notes: {', '.join(f['id'] for f in found)}")
+    print(f"     findings: {', '.join(f['id'] for f in found)}")
     bad = [f for f in found if f["severity"] != "note"]
-    want(not bad, f"{bad}")
+    want([(f["id"], f["subject"], f["count"]) for f in bad] == [("E1000-REG-002", "GPRC = 0x5", 1)], f"{bad}")
+    want(0 < bad[0]["rip"] < 1 << 47 and bad[0]["cpu"] == 0, f"by a program: {bad}")
     note = [f for f in found if f["id"] == "E1000-RX-021"]
     want(note and note[0]["symbol"].startswith("e1000_"), f"RADV below ITR, as stock Linux has it: {found}")
     events = [line for line in read("all.txt").splitlines() if " e1000_finding " in line]
@@ -183,7 +198,7 @@ def coverage_lists_what_the_driver_met():
         want(count == traced, f"{name}: {count} in coverage, {traced} in the trace")
     want(registers["RCTL"]["ones"] & 0x8002 == 0x8002 and registers["RCTL"]["zeros"] & 2, f"{registers['RCTL']}")
     want(used["frames"]["tx Sent"] == len(re.findall("e1000_tx_frame .*disposition=sent ", text)), f"{used['frames']}")
-    want(used["frames"]["rx stored by Station(0)"] >= 200, f"{used['frames']}")
+    want(used["frames"]["rx stored by Station(0)"] >= 20 * ROUNDS - 3, f"{used['frames']}")
     # ICMP needs no checksum offload: the driver's descriptors are legacy ones.
     want(used["descriptors"]["tx legacy"] + used["descriptors"].get("tx data", 0) >= used["frames"]["tx Sent"],
          f"{used['descriptors']}")
@@ -196,9 +211,10 @@ def coverage_lists_what_the_driver_met():
 
 
 if __name__ == "__main__":
-    CHECKS = [the_guest_runs_and_ends, the_text_is_one_timeline, every_access_has_the_instruction_and_its_symbol,
+    CHECKS = [the_guest_runs_and_ends, the_text_is_one_timeline,
+              without_a_file_events_are_on_standard_error, every_access_has_the_instruction_and_its_symbol,
               a_limit_says_what_it_left_out, captures_are_read_by_tshark, a_capture_with_a_limit_says_what_it_left_out,
-              *([] if ARGS.brief else [each_fault_is_in_the_timeline]), the_doctor_has_notes_only,
+              *([] if ARGS.brief else [each_fault_is_in_the_timeline]), the_doctor_names_what_is_wrong_and_nothing_else,
               coverage_lists_what_the_driver_met]
     try:
         harness.main(__file__, CHECKS)
