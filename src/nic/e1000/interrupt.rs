@@ -270,13 +270,23 @@ impl Interrupts {
     /// Changes the state, then drives the line and the clock to match.
     fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
-        let before = self.observer.as_ref().map(|_| (state.icr, state.ims, state.asserted));
+        if self.observer.is_some() {
+            return self.change_and_tell(&mut state, f);
+        }
         let result = f(&mut state);
         let held_until = self.drive(&mut state);
-        if let Some(before) = before {
-            self.tell_changes(before, &state);
-        }
         self.arm(&mut state, held_until);
+        result
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn change_and_tell<R>(&self, state: &mut State, f: impl FnOnce(&mut State) -> R) -> R {
+        let before = (state.icr, state.ims, state.asserted);
+        let result = f(state);
+        let held_until = self.drive(state);
+        self.tell_changes(before, state);
+        self.arm(state, held_until);
         result
     }
 
@@ -303,6 +313,7 @@ impl Interrupts {
     }
 
     /// Drives the line; returns when an assertion that the throttle holds back is due.
+    #[inline]
     fn drive(&self, s: &mut State) -> u64 {
         let mut wanted = s.icr & s.ims != 0;
         if self.faults.interrupts_planned() {

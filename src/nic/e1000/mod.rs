@@ -250,11 +250,17 @@ impl E1000 {
     #[inline]
     fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if let Some(observer) = &self.observer {
-            observer.event(&self.moment(), &event());
+            self.tell_observer(&**observer, event);
         }
     }
 
+    /// Out of the way of those who have nobody to tell.
     #[cold]
+    #[inline(never)]
+    fn tell_observer<'a>(&self, observer: &dyn Observer, event: impl FnOnce() -> Event<'a>) {
+        observer.event(&self.moment(), &event());
+    }
+
     fn moment(&self) -> Moment {
         let (now_ns, bus_master) = (self.clock.now_ns(), self.dma.enabled());
         Moment { now_ns, origin: observe::origin(), bus_master }

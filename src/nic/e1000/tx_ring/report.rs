@@ -22,7 +22,8 @@ impl TxEngine {
         if view.burst > 1 || !self.burst.is_empty() {
             self.gather(nic, view);
         }
-        if !self.write_backs.is_empty() {
+        let late = !self.late.is_empty() || nic.faults().planned(CardFault::LateDone);
+        if late && !self.write_backs.is_empty() {
             self.make_late(nic);
         }
         nic.write_tx_status(view.base, &self.write_backs);
@@ -62,6 +63,7 @@ impl TxEngine {
     }
 
     /// A fault takes the status bytes that are to be written, and all that come while it has any, up to [`MOST_LATE`].
+    #[cold]
     fn make_late(&mut self, nic: &E1000) {
         if self.late.len() >= MOST_LATE {
             return;
@@ -96,6 +98,7 @@ impl TxEngine {
 
 impl E1000 {
     /// Writes status bytes, after everything that went before.
+    #[inline]
     fn write_tx_status(&self, base: u64, list: &[(u64, u8)]) {
         fence(Ordering::Release);
         for &(at, status) in list {
