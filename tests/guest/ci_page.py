@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""docs/ci.md: its job files are YAML, and what they run works, in a folder laid out as their jobs do it."""
+"""docs/ci.md: GitHub's and GitLab's schemas accept its job files, and what they run works, in a folder laid out as their
+jobs do it. The commands that README.md and docs/*.md show are there.
+"""
 import os
 import re
 import shutil
@@ -14,17 +16,69 @@ from lib.report import Report
 
 ARGS = harness.arguments(__doc__)
 PAGE = os.path.join(harness.REPO, "docs", "ci.md")
-if line := packages.python(["PyYAML==6.0.2"], Report()):
+if line := packages.python(["PyYAML==6.0.2", "check-jsonschema==0.33.0"], Report()):
     sys.exit(f"tests/guest/ci_page.py: {line}")
 import yaml  # noqa: E402
 
 
-def job_files():
+# What check-jsonschema calls the schemas that come with it.
+SCHEMAS = {"github": ["vendor.github-workflows"], "gitlab": ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"]}
+
+
+def job_texts():
     """The YAML blocks of the page: GitHub's and GitLab's."""
     with open(PAGE) as f:
-        blocks = re.findall(r"^```yaml\n(.*?)^```", f.read(), re.M | re.S)
-    github, gitlab = (yaml.safe_load(block) for block in blocks)
+        return re.findall(r"^```yaml\n(.*?)^```", f.read(), re.M | re.S)
+
+
+def job_files():
+    github, gitlab = (yaml.safe_load(block) for block in job_texts())
     return github, gitlab
+
+
+def complaints(kind, text):
+    """What the schema says against a job file; nothing if it is one."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write(text)
+        file.flush()
+        done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", *SCHEMAS[kind], file.name],
+                              capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def the_schemas_accept_the_job_files():
+    github, gitlab = job_texts()
+    want(not complaints("github", github), complaints("github", github))
+    # The schema takes anything for a job whose name begins with a dot: what the others inherit is checked under another.
+    for text in gitlab, gitlab.replace(".driver", "driver"):
+        want(not complaints("gitlab", text), complaints("gitlab", text))
+    # They would say something.
+    want("runs-on" in complaints("github", github.replace("runs-on:", "runs_on:")), "GitHub's schema takes anything")
+    broken = gitlab.replace(".driver", "driver").replace("when: on_failure", "when: on_fail")
+    want("on_fail" in complaints("gitlab", broken), "GitLab's takes anything")
+
+
+def the_commands_of_the_pages_are_there():
+    """Each scripts/X that a code block of the pages starts is a program; each option of it, one that it knows."""
+    pages = [os.path.join(harness.REPO, "README.md")]
+    docs = os.path.join(harness.REPO, "docs")
+    pages += [os.path.join(docs, name) for name in sorted(os.listdir(docs)) if name.endswith(".md")]
+    seen = 0
+    for page in pages:
+        with open(page) as f:
+            blocks = re.findall(r"^```\w*\n(.*?)^```", f.read(), re.M | re.S)
+        for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+            for script, rest in re.findall(r"(?:^|[\s/(])(scripts/[\w-]+)([^|;&#]*)", line):
+                path = os.path.join(harness.REPO, script)
+                want(os.access(path, os.X_OK), f"{os.path.basename(page)}: {script} is not there: {line}")
+                with open(path) as f:
+                    text = f.read()
+                # What stands in quotes or behind -- is for somebody else.
+                own = re.sub(r"'[^']*'|\"[^\"]*\"", "", rest).split(" -- ")[0]
+                for option in re.findall(r"(?<=\s)--[a-z][\w-]*", own):
+                    want(option in text, f"{os.path.basename(page)}: {script} has no {option}: {line}")
+                seen += 1
+    want(seen > 15, f"only {seen} commands found")
 
 
 def in_a_checkout(script, variables):
@@ -63,4 +117,7 @@ def the_gitlab_job_does_what_it_says():
 
 
 if __name__ == "__main__":
-    harness.main(__file__, [the_github_job_does_what_it_says, the_gitlab_job_does_what_it_says])
+    harness.main(__file__, [
+        the_schemas_accept_the_job_files, the_commands_of_the_pages_are_there, the_github_job_does_what_it_says,
+        the_gitlab_job_does_what_it_says,
+    ])

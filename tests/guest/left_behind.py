@@ -66,17 +66,21 @@ class Victim:
     def bound(self):
         return {name for name in NAMES if os.path.exists(os.path.join(self.folder, name))}
 
-    def answers(self):
-        """A monitor is the last thing that is set up."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(LIMIT)
-            client.connect(os.path.join(self.folder, "qmp"))
-            return b"QMP" in client.recv(4096)
+    def connects(self, name):
+        """A connection to this socket; None as long as nobody listens, be it that a name of a killed machine's is there."""
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(LIMIT)
+        try:
+            client.connect(os.path.join(self.folder, name))
+            return client
+        except (FileNotFoundError, ConnectionRefusedError):
+            client.close()
+            return None
 
     def answers_soon(self):
-        """Waits until everything is set up."""
-        self.until("all names", lambda: self.bound() == set(NAMES))
-        want(self.answers(), "no QMP")
+        """Waits until everything is set up: -gdb's is the last of the names."""
+        self.until("gdb", lambda: (client := self.connects("gdb")) and not client.close())
+        want(self.bound() == set(NAMES), f"names: {self.bound()}")
 
     def says(self, words):
         """Waits for words on the terminal."""
@@ -129,8 +133,18 @@ def build():
     harness.build_endings(KERNEL)
 
 
+def waits_for_a_client(victim):
+    """The first connection would end the wait, so nobody may knock: what listens is in /proc/net/unix."""
+    path = os.path.join(victim.folder, "serial")
+
+    def listens():
+        with open("/proc/net/unix") as f:
+            return any(line.split()[3] == "00010000" and line.rstrip().endswith(path) for line in f.readlines()[1:])
+    victim.until("the serial port", listens)
+
+
 def while_it_waits_for_a_client_in_its_set_up():
-    in_phase("w", "waits", reached=lambda victim: victim.until("the serial port", lambda: "serial" in victim.bound()))
+    in_phase("w", "waits", reached=waits_for_a_client)
 
 
 def while_it_stands_before_the_first_instruction():
@@ -148,8 +162,7 @@ def while_it_resets_without_end():
 def while_a_client_talks_to_the_monitor():
     def reached(victim):
         victim.answers_soon()
-        victim.client = socket.socket(socket.AF_UNIX)
-        victim.client.connect(os.path.join(victim.folder, "monitor"))
+        victim.client = victim.connects("monitor")
         victim.client.sendall(b"info network\n" * 50 + b"inf")
         want(victim.client.recv(10), "no answer")
     in_phase("s", reached=reached)
