@@ -249,7 +249,15 @@ impl Bench {
             }
         };
         drop(stop);
-        assert!(!watchdog.join().unwrap(), "the guest did not finish; reports {:x?}", self.reports());
+        if watchdog.join().unwrap() {
+            let at = cpu.registers().unwrap();
+            panic!(
+                "the guest did not finish; reports {:x?}, at {:#x}, {:x?}",
+                self.reports(),
+                at.rip,
+                at.segs
+            );
+        }
         exit
     }
 

@@ -5,6 +5,7 @@ use iced_x86::code_asm::*;
 use crate::bench::*;
 
 on_each_accelerator! {
+    an_iret_in_protected_mode_goes_to_segments_with_a_base,
     bit_and_checksum_instructions_give_their_results,
     a_16_byte_exchange_is_done_once_and_reported,
     vector_registers_keep_their_values_between_instructions,
@@ -130,4 +131,36 @@ fn a_vector_instruction_may_touch_a_device(machine: Open) {
     bench.bus.answers.lock().unwrap().push_back(0xf000_000f);
     assert_eq!(bench.run_program(&long()), [8]);
     assert_eq!(bench.events(), [Event::Read(HOLE, 4)]);
+}
+
+/// As in iPXE, which KVM's emulator does not know outside real mode.
+fn an_iret_in_protected_mode_goes_to_segments_with_a_base(machine: Open) {
+    const TABLES: u64 = 0x6000;
+    const BEHIND: u64 = 0x400;
+    let Some(bench) = machine(1) else { return };
+    // Selectors 8 and 10h: code and data at CODE.
+    let based = |descriptor: u64| descriptor | (CODE >> 16) << 32 | (CODE & 0xffff) << 16;
+    let gdt = [0, based(0x00cf_9b00_0000_ffff), based(0x00cf_9300_0000_ffff)];
+    bench.ram.write(TABLES, &gdt.map(u64::to_le_bytes).concat()).unwrap();
+    let pointer = [&[0x17, 0][..], &(TABLES as u32).to_le_bytes()].concat();
+    bench.ram.write(TABLES + 0x80, &pointer).unwrap();
+    bench.load(CODE, 32, |a| {
+        a.lgdt(ptr(TABLES as u32 + 0x80)).unwrap();
+        a.mov(eax, 0x10).unwrap();
+        a.mov(ss, eax).unwrap();
+        a.mov(ds, eax).unwrap();
+        a.mov(esp, 0x4000).unwrap();
+        a.push(2).unwrap();
+        a.push(8).unwrap();
+        a.push(BEHIND as i32).unwrap();
+        a.iretd().unwrap();
+    });
+    bench.load(CODE + BEHIND, 32, |a| {
+        a.mov(eax, esp).unwrap();
+        out(a, REPORT);
+        a.mov(eax, cs).unwrap();
+        out(a, REPORT);
+        done(a);
+    });
+    assert_eq!(bench.run_program(&protected()), [0x4000, 8]);
 }
