@@ -207,6 +207,28 @@ fn registers_and_memory_are_read_and_written() {
     assert_eq!(talk.say("M10000,1:00"), "E0e");
 }
 
+/// gdb's numbers (its manual's i386:x86-64 order), which are not the processor's.
+#[test]
+fn each_general_register_has_gdbs_number() {
+    use crate::cpu::state::gpr::{RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
+    let mut talk = Talk::new();
+    let order = [RAX, RBX, RCX, RDX, RSI, RDI, RBP, RSP, 8, 9, 10, 11, 12, 13, 14, 15];
+    {
+        let mut states = talk.machine.states.lock().unwrap();
+        (0..16).for_each(|n| states[0].gpr[n] = 0x10 + n as u64);
+        (states[0].rip, states[0].rflags) = (0x77, 0x246);
+    }
+    let all = talk.say("g");
+    for (number, register) in order.into_iter().enumerate() {
+        let value = format!("{:02x}00000000000000", 0x10 + register);
+        assert_eq!(talk.say(&format!("p{number:x}")), value, "register {number}");
+        assert_eq!(all[16 * number..][..16], value, "register {number} of all");
+    }
+    assert!(all[16 * 16..].starts_with("770000000000000046020000"), "RIP and EFLAGS behind them");
+    assert_eq!(talk.say("P5=0102000000000000"), "OK");
+    assert_eq!(talk.machine.states.lock().unwrap()[0].gpr[RDI], 0x201);
+}
+
 #[test]
 fn registers_are_asked_for_once_a_stop() {
     let mut talk = Talk::new();
@@ -273,7 +295,9 @@ fn places_to_stop_at_are_passed_on() {
     let told = talk.machine.told();
     assert_eq!(told[0], "add Software(1000)");
     assert_eq!(told[1], "add Hardware(2000)");
-    assert!(told[2].contains("Write") && told[3].contains("Read") && told[4].contains("Access"), "{told:?}");
+    for (told, kind) in told[2..].iter().zip(["Write", "Read", "Access"]) {
+        assert_eq!(*told, format!("add Watch(Watch {{ addr: 3000, len: 8, kind: {kind} }})"));
+    }
     assert_eq!(told[5], "remove Software(1000)");
 }
 

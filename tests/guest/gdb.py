@@ -242,13 +242,19 @@ def each_cpu_is_a_thread_with_registers_of_its_own():
     vm.run(harness.in_the_background("for n in 1 2; do while :; do :; done & echo $!; done > /tmp/busy; wait"))
     look = ["printf \"R %#lx %#lx %#lx %#lx\\n\", $rip, $rsp, $rax, $tr_base"]
     text = by_tcp("info threads", "thread 1", *look, "thread 2", *look, "set scheduler-locking on", "thread 1", "stepi 40",
-                  *look, "thread 2", *look, "stepi", *look, "thread 1", *look, "set scheduler-locking off", "detach")
+                  *look, "thread 2", *look, "stepi", *look, "thread 1", *look, "set scheduler-locking off",
+                  # Now for a whole tick. The CPU that is to be held is caught in user mode, where it holds no kernel lock.
+                  "hbreak sysvec_apic_timer_interrupt thread 1", "continue", "thread 2",
+                  "while ($cs & 3) != 3", "continue", "thread 2", "end",
+                  *look, "set scheduler-locking on", "thread 1", "continue", *look, "thread 2", *look,
+                  "set scheduler-locking off", "delete", "detach")
     want("CPU 0" in text and "CPU 1" in text, text)
-    first, second, stepped, held, moved, waiting = (line.split()[1:] for line in re.findall(r"^R .*$", text, re.M))
+    first, second, stepped, held, moved, waiting, caught, ticked, still = (line.split()[1:] for line in re.findall(r"^R .*$", text, re.M))
     want(first[3] != second[3], f"both have the same TSS:\n{text}")
     want(stepped != first, f"the CPU that steps did not move:\n{text}")
     want(held == second, f"the CPU that is held moved:\n{text}")
     want(moved != second and waiting == stepped, f"the other way round:\n{text}")
+    want(still == caught and ticked[3] == first[3], f"it did not stand still for a tick:\n{text}")
     vm.run("kill $(cat /tmp/busy)", PATIENCE)
     want(vm.run("echo alive", PATIENCE) == "alive\n", "the guest does not go on after detach")
 
