@@ -15,7 +15,7 @@ use minivmm::netdev::{Notices, Surroundings, User};
 use minivmm::netport::{
     self, CsumRequest, Delivery, Frame, FrameMeta, FramePort, Gso, GsoKind, Offloads, PeerSlot, checksum,
 };
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint};
@@ -214,6 +214,8 @@ impl Guest {
     pub fn turn(&mut self) {
         let now = smoltcp::time::Instant::from_micros(self.started.elapsed().as_micros() as i64);
         self.interface.poll(now, &mut self.nic, &mut self.sockets);
+        // poll lets a socket send one segment; a driver's stack sends what its window allows.
+        while self.interface.poll_egress(now, &mut self.nic, &mut self.sockets) != PollResult::None {}
         let frames = self.cable.frames.lock().unwrap();
         if frames.is_empty() {
             drop(self.cable.arrived.wait_timeout(frames, Duration::from_millis(1)).unwrap());
