@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use minivmm::cpu::cpuid::{Topology, model};
 use minivmm::cpu::machine::{HostPage, Machine, MsrFault};
@@ -42,6 +43,7 @@ struct FuzzMachine {
     pages: Vec<Page>,
     calls: u64,
     noise: u64,
+    bell: AtomicBool,
     cr8: u64,
 }
 
@@ -49,7 +51,7 @@ impl FuzzMachine {
     fn new() -> Self {
         let mut pages = vec![Page([CANARY; 4096]); 2 * PAGES + 1];
         pages.iter_mut().skip(1).step_by(2).for_each(|ram| ram.0.fill(0));
-        let mut m = FuzzMachine { pages, calls: 0, noise: 0, cr8: 0 };
+        let mut m = FuzzMachine { pages, calls: 0, noise: 0, bell: AtomicBool::new(false), cr8: 0 };
         tables(&mut m);
         m
     }
@@ -78,6 +80,7 @@ impl FuzzMachine {
         self.noise ^= self.noise << 13;
         self.noise ^= self.noise >> 7;
         self.noise ^= self.noise << 17;
+        self.bell.store(self.noise & 0xff00 == 0, Ordering::Relaxed);
         self.noise
     }
 
@@ -148,8 +151,8 @@ impl Machine for FuzzMachine {
         self.cr8
     }
 
-    fn attention(&mut self) -> bool {
-        self.noise & 0xff00 == 0
+    fn bell(&self) -> &AtomicBool {
+        &self.bell
     }
 
     fn set_cr8(&mut self, priority: u64) {
@@ -171,7 +174,9 @@ struct Bench {
 thread_local! {
     static BENCH: RefCell<Bench> = {
         let pages = Arc::new(CodePages::new(PAGES as u64 * 4096));
-        let cpu = Interpreter::new(CpuState::default(), pages.clone());
+        let mut cpu = Interpreter::new(CpuState::default(), pages.clone());
+        // Ops first, then host code.
+        cpu.translate_after(2);
         RefCell::new(Bench { m: FuzzMachine::new(), fresh: FuzzMachine::new(), cpu, pages, turns: Vec::new() })
     };
 }

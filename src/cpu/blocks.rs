@@ -6,16 +6,21 @@
 //! moved on, its translation and its page's generation are looked at again and the decoded ops are kept
 //! (`run.rs`). Called by `run.rs` only; knows nothing of how ops run.
 
+#![expect(unsafe_code, reason = "a block's host code is run by its address")]
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as N, OpKind};
 
+use super::Cpu;
 use super::cpuid;
-use super::decode::lower;
+use super::decode::lower_planned;
+use super::exceptions::Flow;
 use super::machine::Machine;
 use super::op::Op;
-use super::threaded::{Arena, Cursor};
+use super::threaded::Arena;
+use super::translate::{BlockToBe, NativeCode, Plan, Translator};
 
 /// Instructions per block.
 pub(super) const MAX_OPS: usize = 32;
@@ -23,6 +28,8 @@ pub(super) const MAX_OPS: usize = 32;
 const PLACES: usize = 1 << 15;
 /// Ops kept before all are thrown away.
 const ARENA: usize = 1 << 18;
+/// How often a block runs before it becomes host code.
+const HOT: u16 = 256;
 
 /// What running a block needs to know about it: less than a cache line.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +55,11 @@ pub(super) struct Run {
     /// The number of the first op.
     pub first: u32,
     /// Instructions.
-    pub count: u32,
+    pub count: u16,
+    /// How often it has run, until it became host code.
+    heat: u16,
+    /// Its host code; zero for none.
+    native: NativeCode,
 }
 
 /// Where a block was decoded from.
@@ -65,7 +76,7 @@ pub(super) struct Source {
 pub(super) type BlockId = u32;
 
 const NO_BLOCK: Block = Block { rip: 0, stamp: 0, base: 0, run: NO_RUN, next: [0; 2], next_ops: [0; 2] };
-const NO_RUN: Run = Run { end: 0, first: 0, count: 0 };
+const NO_RUN: Run = Run { end: 0, first: 0, count: 0, heat: 0, native: 0 };
 const NO_SOURCE: Source = Source { physical: 0, generation: 0, mode: 0 };
 
 /// What tells two blocks apart: RIP, base, physical address, mode.
@@ -104,10 +115,18 @@ pub(super) struct Blocks<M> {
     /// For those that lost their place to another.
     known: HashMap<Name, BlockId, BuildHasherDefault<Mix>>,
     ops: Arena<M>,
+    /// How each op is translated; those of [`Self::ops`] that end a run included.
+    plans: Vec<Plan>,
+    translator: Option<Translator<M>>,
+    /// How often a block runs before it becomes host code.
+    pub hot: u16,
     /// For decoding.
     run: Vec<Op<M>>,
     /// The block that ran last.
     last: BlockId,
+    /// How often host code had to be told where it goes on.
+    #[cfg(test)]
+    pub looked_up: u64,
 }
 
 impl<M: Machine> Blocks<M> {
@@ -118,8 +137,13 @@ impl<M: Machine> Blocks<M> {
             places: vec![0; PLACES].into(),
             known: HashMap::default(),
             ops: Arena::with_capacity(ARENA + MAX_OPS),
+            plans: Vec::new(),
+            translator: Translator::new(),
+            hot: HOT,
             run: Vec::with_capacity(MAX_OPS),
             last: 0,
+            #[cfg(test)]
+            looked_up: 0,
         }
     }
 
@@ -130,6 +154,10 @@ impl<M: Machine> Blocks<M> {
         self.places.fill(0);
         self.known.clear();
         self.ops.clear();
+        self.plans.clear();
+        if let Some(translator) = &mut self.translator {
+            translator.clear();
+        }
         self.last = 0;
     }
 
@@ -148,8 +176,10 @@ impl<M: Machine> Blocks<M> {
             self.link(rip, id);
         }
         let block = &self.blocks[self.last as usize];
-        for first in block.next_ops {
-            self.ops.prefetch(first);
+        if block.run.native == 0 {
+            for first in block.next_ops {
+                self.ops.prefetch(first);
+            }
         }
         Some(block.run)
     }
@@ -184,27 +214,83 @@ impl<M: Machine> Blocks<M> {
 
     /// Decodes a block from `bytes` into its place; false when there is not one whole instruction that is known.
     pub fn decode(&mut self, b: Block, from: Source, bytes: &[u8], bits: u32) -> bool {
-        if self.ops.len() >= ARENA {
+        if self.ops.len() >= ARENA || self.translator.as_ref().is_some_and(Translator::is_full) {
             self.clear();
         }
-        let len = decode_run(&mut self.run, bytes, b.rip, bits);
+        let len = decode_run(&mut self.run, &mut self.plans, bytes, b.rip, bits);
         if self.run.is_empty() {
             return false;
         }
         let end = super::exec::wrap_ip(b.rip.wrapping_add(len), bits);
-        let (first, count) = (self.ops.add(&self.run), self.run.len() as u32);
+        let (first, count) = (self.ops.add(&self.run), self.run.len() as u16);
+        self.plans.push(Plan::HANDLER);
         let id = self.blocks.len() as BlockId;
-        self.blocks.push(Block { run: Run { end, first, count }, ..b });
+        self.blocks.push(Block { run: Run { end, first, count, ..NO_RUN }, ..b });
         self.sources.push(from);
         self.places[place(b.rip)] = id;
         self.known.insert((b.rip, b.base, from.physical, from.mode), id);
         true
     }
 
-    /// The ops of a block.
+    /// Runs the block that [`Self::follow`] gave last.
     #[inline(always)]
-    pub fn ops(&self, first: u32) -> Cursor<'_, M> {
-        self.ops.cursor(first)
+    pub fn run(&mut self, run: Run, c: &mut Cpu, m: &mut M) -> Flow {
+        self.ops.cursor(run.first).run(c, m)
+    }
+
+    /// Runs host code from the block at `rip` on, which is right under `stamp`.
+    #[inline(always)]
+    pub fn run_native(
+        &mut self,
+        code: NativeCode,
+        (rip, stamp): (u64, u64),
+        c: &mut Cpu,
+        m: &mut M,
+        ticks: i64,
+    ) -> Flow {
+        #[cfg(test)]
+        {
+            self.looked_up += 1;
+        }
+        // What comes next follows another block.
+        self.last = 0;
+        let Some(translator) = &mut self.translator else { unreachable!("it made the code") };
+        translator.found(c, rip, stamp, code);
+        // SAFETY: host code and ops are forgotten together, and the ops never move.
+        unsafe { translator.run(code, c, m, ticks) }
+    }
+
+    /// The host code of the block that [`Self::follow`] gave last; zero while it has none.
+    #[inline(always)]
+    pub fn native(&mut self, run: Run, rip: u64) -> NativeCode {
+        if run.native != 0 { run.native } else { self.warm(run, rip) }
+    }
+
+    /// Counts a run of the block that ran last, and makes host code of it when it has become hot.
+    #[inline(always)]
+    fn warm(&mut self, run: Run, rip: u64) -> NativeCode {
+        let heat = &mut self.blocks[self.last as usize].run.heat;
+        *heat = heat.saturating_add(1);
+        if *heat == self.hot { self.translate(run, rip) } else { 0 }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate(&mut self, run: Run, rip: u64) -> NativeCode {
+        let Some(translator) = &mut self.translator else { return 0 };
+        if self.plans[run.first as usize..][..usize::from(run.count)].iter().all(|p| *p == Plan::HANDLER) {
+            return 0;
+        }
+        let (first, count) = (run.first as usize, usize::from(run.count));
+        let native = translator.translate(&BlockToBe {
+            ops: self.ops.run(run.first, count),
+            plans: &self.plans[first..first + count],
+            first: run.first,
+            rip,
+            end: run.end,
+        });
+        self.blocks[self.last as usize].run.native = native.unwrap_or(0);
+        native.unwrap_or(0)
     }
 
     /// The op of a block at a distance from its start, and how many come before it.
@@ -226,7 +312,13 @@ fn place(rip: u64) -> usize {
 }
 
 /// Decodes up to the first instruction that ends a block, or that reaches past the bytes; gives the length in bytes.
-fn decode_run<M: Machine>(run: &mut Vec<Op<M>>, bytes: &[u8], rip: u64, bits: u32) -> u64 {
+fn decode_run<M: Machine>(
+    run: &mut Vec<Op<M>>,
+    plans: &mut Vec<Plan>,
+    bytes: &[u8],
+    rip: u64,
+    bits: u32,
+) -> u64 {
     run.clear();
     let mut decoder = Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE);
     let mut at = 0;
@@ -236,10 +328,11 @@ fn decode_run<M: Machine>(run: &mut Vec<Op<M>>, bytes: &[u8], rip: u64, bits: u3
             // At the page's end, or no instruction at all: to be looked at alone, when it is reached.
             break;
         }
-        let Some(mut op) = lower::<M>(&i, &bytes[at..], bits) else { break };
+        let Some((mut op, plan)) = lower_planned::<M>(&i, &bytes[at..], bits) else { break };
         op.offset = at as u16;
         at += i.len();
         run.push(op);
+        plans.push(plan);
         if ends_block(&i) {
             break;
         }

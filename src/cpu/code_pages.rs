@@ -102,6 +102,11 @@ impl CodePages {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Where that count is, for host code.
+    pub(super) fn changes_at(&self) -> *const u64 {
+        self.changes.as_ptr()
+    }
+
     pub(super) fn marks(&self) -> u64 {
         self.marks.load(Ordering::Acquire)
     }

@@ -160,7 +160,7 @@ impl<M: Machine> Interpreter<M> {
             }
             let stepping = self.stops.step;
             let special = stepping || is_special(&self.cpu.state);
-            let done = if special { self.special(m, stepping) } else { self.block(m) };
+            let done = if special { self.special(m, stepping) } else { self.block(m, self.retired) };
             let met = self.cpu.watches.met.take();
             if stepping {
                 self.end_step();

@@ -10,6 +10,7 @@ use super::machine::Machine;
 use super::op::{HIGH_BYTE, Op, mf};
 use super::state::seg;
 use super::threaded;
+use super::translate::Plan;
 
 /// Operand kinds in order, two bits each: see [`Shape::form`].
 pub(super) mod form {
@@ -284,6 +285,11 @@ fn writes_system(i: &Instruction) -> bool {
 
 /// Turns a decoded instruction and its bytes into an op. `None` when no handler knows it.
 pub(super) fn lower<M: Machine>(i: &Instruction, bytes: &[u8], bits: u32) -> Option<Op<M>> {
+    lower_planned(i, bytes, bits).map(|(op, _)| op)
+}
+
+/// The same, and how it may be translated.
+pub(super) fn lower_planned<M: Machine>(i: &Instruction, bytes: &[u8], bits: u32) -> Option<(Op<M>, Plan)> {
     let mut op = Op { len: i.len() as u8, ..Op::with_code(threaded::plain) };
     let mut s = Shape {
         size: 0,
@@ -308,7 +314,8 @@ pub(super) fn lower<M: Machine>(i: &Instruction, bytes: &[u8], bits: u32) -> Opt
     if let Some(code) = exec::fast::code(i, &s, &op, bits) {
         op.code = code;
     }
-    Some(op)
+    let plan = Plan::of(i, &s, &op, bits);
+    Some((op, plan))
 }
 
 /// 2, 4 or 8: the operand size of stack instructions without an explicit operand, else that of the code.

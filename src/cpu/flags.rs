@@ -14,6 +14,10 @@ pub struct Flags {
     aux: u64,
 }
 
+/// Where the two words are in [`Flags`], for host code.
+pub(super) const RES_OFFSET: usize = std::mem::offset_of!(Flags, res);
+pub(super) const AUX_OFFSET: usize = std::mem::offset_of!(Flags, aux);
+
 const TOP: u64 = 3 << 62;
 
 #[inline(always)]

@@ -3,6 +3,8 @@
 //! Implemented by `accel/kvm` and `accel/soft`; called by everything under `cpu/`. Calls are made on the vCPU's
 //! own thread, in the middle of an instruction, and must not block.
 
+use std::sync::atomic::AtomicBool;
+
 pub use super::host::HostPage;
 
 /// The MSR does not exist or does not take the value: the instruction raises #GP(0).
@@ -64,10 +66,11 @@ pub trait Machine {
     /// The interrupt controller's task priority, 0 to 15.
     fn cr8(&mut self) -> u64;
 
-    /// Whether the processor is wanted back: an interrupt is pending, a timer is due, somebody else wants to stop it.
-    /// Polled after every block of instructions, so it should be one load.
-    fn attention(&mut self) -> bool {
-        false
+    /// What is true while the processor is wanted back: an interrupt is pending, a timer is due, somebody else wants to
+    /// stop it. Polled after every block of instructions; stays where it is while the processor runs.
+    fn bell(&self) -> &AtomicBool {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        &NEVER
     }
 
     /// The instruction at `rip` is about to call [`Self::read`], [`Self::write`], [`Self::port_in`] or

@@ -12,6 +12,7 @@
 //! debug.rs      a debugger's stops                 breakpoints.rs the guest's own, by its debug registers
 //! code_pages.rs which pages hold decoded code      run.rs        whole machines, by cached blocks (for accel/soft)
 //! threaded.rs   from op to op (unsafe)             blocks.rs     the cache of decoded blocks
+//! translate/    blocks as host code (unsafe)
 //! ```
 //!
 //! Two callers: `accel/kvm` runs the one instruction that KVM could not ([`Cpu::run_one`]); `accel/soft` runs whole
@@ -38,6 +39,7 @@ mod segments;
 pub mod state;
 mod threaded;
 mod tlb;
+mod translate;
 pub mod xsave;
 
 #[cfg(test)]
@@ -50,6 +52,8 @@ mod tests_breakpoints;
 mod tests_debug;
 #[cfg(test)]
 mod tests_fast;
+#[cfg(test)]
+mod tests_native;
 #[cfg(test)]
 mod tests_run;
 #[cfg(test)]
@@ -107,6 +111,8 @@ pub struct Cpu {
     start: u64,
     /// The distance of the op that stopped a block.
     stopped: u16,
+    /// What host code and whoever runs it tell each other.
+    native: translate::Running,
     /// What [`cpuid::model`] does not announce raises #UD. For guests that see another CPUID everything is done that
     /// can be.
     announced_only: bool,
@@ -134,6 +140,7 @@ impl Cpu {
             stack_switch: false,
             start: 0,
             stopped: 0,
+            native: translate::Running::default(),
             announced_only: false,
         };
         cpu.enter();

@@ -54,6 +54,12 @@ pub fn canonical(address: u64, cr4_value: u64) -> bool {
     ((address << shift) as i64 >> shift) as u64 == address
 }
 
+/// Whether an address is canonical with 4-level paging, and so with 5-level paging.
+#[inline(always)]
+pub(super) fn surely_canonical(a: u64) -> bool {
+    canonical(a, 0)
+}
+
 /// One paging mode: how many levels, how wide the entries.
 #[derive(Clone, Copy)]
 struct Mode {

@@ -1,9 +1,10 @@
 //! Running a whole machine: decoded blocks, cached, one after the other.
 //!
 //! Called by `accel/soft`, one [`Interpreter`] per virtual processor. Gives the processor back when the budget is used
-//! up, when the machine wants attention, and when the guest waits; delivers the exceptions of its own instructions.
+//! up, when the machine's bell rings, and when the guest waits; delivers the exceptions of its own instructions.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::assist::{Outcome, Unsupported};
 use super::blocks::{self, Block, Blocks, MAX_OPS};
@@ -23,7 +24,7 @@ use super::{Cpu, CpuState};
 pub enum Exit {
     /// The budget is used up.
     Budget,
-    /// [`Machine::attention`] said so.
+    /// [`Machine::bell`] said so.
     Attention,
     /// [`Interpreter::want_window`] is set and an interrupt could be delivered now.
     Window,
@@ -76,6 +77,11 @@ impl<M: Machine> Interpreter<M> {
         }
     }
 
+    /// How often a block runs as ops before it becomes host code. For tests: 1 is at once.
+    pub fn translate_after(&mut self, runs: u16) {
+        self.blocks.hot = runs;
+    }
+
     /// The state was replaced from outside: nothing translated or decoded holds any more.
     pub fn reset(&mut self) {
         self.cpu.flush_tlb();
@@ -100,7 +106,7 @@ impl<M: Machine> Interpreter<M> {
     fn work(&mut self, m: &mut M, budget: u64) -> Exit {
         let end = self.retired.wrapping_add(budget);
         loop {
-            let done = if is_special(&self.cpu.state) { self.special(m, false) } else { self.block(m) };
+            let done = if is_special(&self.cpu.state) { self.special(m, false) } else { self.block(m, end) };
             if let Err(exit) = done {
                 return exit;
             }
@@ -115,8 +121,9 @@ impl<M: Machine> Interpreter<M> {
     pub(super) fn interrupted(&mut self, m: &mut M, end: u64) -> Option<Exit> {
         let over = self.retired.wrapping_sub(end) as i64 >= 0;
         // One branch for all three, since mostly there is nothing.
-        if m.attention() | self.want_window | over {
-            if m.attention() {
+        let wanted = m.bell().load(Ordering::Relaxed);
+        if wanted | self.want_window | over {
+            if wanted {
                 return Some(Exit::Attention);
             }
             if self.want_window && self.cpu.interruptible() {
@@ -147,7 +154,7 @@ impl<M: Machine> Interpreter<M> {
         // while nothing waits.
         let alone =
             alone || s.rflags & rf::TF != 0 || self.want_window || own && (held || s.rflags & rf::RF != 0);
-        let done = if alone { self.single(m) } else { self.block(m) };
+        let done = if alone { self.single(m) } else { self.block(m, self.retired) };
         if shadow {
             self.cpu.state.interrupt_shadow = false;
         }
@@ -165,9 +172,10 @@ impl<M: Machine> Interpreter<M> {
         versions << 4 | u64::from(self.cpu.mode_key)
     }
 
-    /// Runs one block.
+    /// Runs one block; as host code also those behind it, until `end` instructions have been executed or somebody wants
+    /// the processor.
     #[inline(always)]
-    pub(super) fn block(&mut self, m: &mut M) -> Result<(), Exit> {
+    pub(super) fn block(&mut self, m: &mut M, end: u64) -> Result<(), Exit> {
         let rip = self.cpu.state.rip;
         let base = self.cpu.code_base;
         let stamp = self.stamp();
@@ -185,10 +193,18 @@ impl<M: Machine> Interpreter<M> {
             },
         };
         let Some(code) = found else { return self.single(m) };
+        let native = self.blocks.native(code, rip);
+        if native != 0 {
+            let ticks = if self.want_window { 0 } else { end.wrapping_sub(self.retired) as i64 };
+            let done = self.blocks.run_native(native, (rip, stamp), &mut self.cpu, m, ticks);
+            self.retired += ticks.wrapping_sub(self.cpu.native.ticks) as u64;
+            let start = self.cpu.start;
+            return done.or_else(|stop| self.stopped_in(m, self.cpu.native.first, start, stop));
+        }
         let c = &mut self.cpu;
         c.start = rip;
         c.state.rip = code.end;
-        match self.blocks.ops(code.first).run(c, m) {
+        match self.blocks.run(code, c, m) {
             Ok(()) => {
                 self.retired += u64::from(code.count);
                 Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
 
 use iced_x86::code_asm::CodeAssembler;
 
@@ -26,6 +27,7 @@ pub struct TestMachine {
     pub cr8: u64,
     /// What RDRAND and RDSEED find.
     pub random: Option<u64>,
+    pub bell: AtomicBool,
 }
 
 /// Where tests put things.
@@ -44,6 +46,7 @@ impl TestMachine {
             tsc: 1000,
             cr8: 0,
             random: None,
+            bell: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +94,10 @@ impl TestMachine {
 }
 
 impl Machine for TestMachine {
+    fn bell(&self) -> &AtomicBool {
+        &self.bell
+    }
+
     fn ram(&mut self, page: u64) -> Option<HostPage> {
         let p = self.ram.get_mut((page / PAGE as u64) as usize)?;
         // SAFETY: 4096 aligned bytes that live as long as the test's machine, which outlives its CPU's runs.
@@ -130,6 +137,7 @@ impl Machine for TestMachine {
     }
 
     fn tsc(&mut self) -> u64 {
+        assert!(self.tsc != u64::MAX, "no such time");
         self.tsc += 1;
         self.tsc
     }

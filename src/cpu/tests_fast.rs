@@ -156,14 +156,6 @@ fn modrm(r: &mut Random, out: &mut Vec<u8>, which: Option<u8>) {
     }
 }
 
-fn prepare(p: &mut Program, state: &CpuState, code: &[u8], data: &[u8]) {
-    p.m.poke(CODE, code);
-    p.m.poke(DATA, data);
-    p.m.poke(STACK - 64, &data[..128]);
-    p.i.cpu.code.written(CODE);
-    p.i.cpu.state = state.clone();
-}
-
 /// Everything that may differ.
 fn result(m: &mut TestMachine, s: &CpuState) -> ([u64; 16], u64, u64, Vec<u8>) {
     let mut memory: Vec<u8> = (0..PAGES).flat_map(|n| m.peek::<4096>(DATA + 4096 * n)).collect();
@@ -171,10 +163,26 @@ fn result(m: &mut TestMachine, s: &CpuState) -> ([u64; 16], u64, u64, Vec<u8>) {
     (s.gpr, s.rip, s.rflags & !rflags::RF, memory)
 }
 
+/// A processor whose blocks become host code when they have run `hot` times.
+fn processor(hot: u16) -> Program {
+    let mut p = program(long_mode(), |_| ());
+    p.i.translate_after(hot);
+    p
+}
+
 #[test]
 fn blocks_do_what_their_instructions_do_one_by_one() {
+    compare(u16::MAX);
+}
+
+#[test]
+fn host_code_does_what_its_instructions_do_one_by_one() {
+    compare(1);
+}
+
+fn compare(hot: u16) {
     let mut r = Random(0x5eed_0000_0000_0001);
-    let mut p = program(long_mode(), |_| ());
+    let mut p = processor(hot);
     let start = p.i.cpu.state.clone();
     let mut alone = program(long_mode(), |_| ());
     let (mut finished, mut faulted) = (0, 0);
@@ -192,9 +200,55 @@ fn blocks_do_what_their_instructions_do_one_by_one() {
         state.segs[state::seg::FS].base = DATA;
         state.segs[state::seg::GS].base = DATA.wrapping_sub(r.below(64));
         state.rflags = rflags::FIXED | r.next() & rflags::STATUS;
-        prepare(&mut p, &state, &code, &data);
-        prepare(&mut alone, &state, &code, &data);
+        let case = Case { number: case, code: &code, length, data: &data, state: &state };
+        // As host code, blocks find each other directly from the third time on.
+        for round in 0..if hot == 1 { 3 } else { 1 } {
+            match case.compare(&mut p, &mut alone, round) {
+                Ended::Finished => finished += 1,
+                Ended::Faulted => faulted += 1,
+                Ended::Elsewhere => {
+                    (p, alone) = (processor(hot), program(long_mode(), |_| ()));
+                    break;
+                }
+            }
+        }
+    }
+    assert!(finished > 6_000 && faulted > 1_500, "{finished} finished, {faulted} faulted");
+}
 
+/// Some instructions, and what they start from.
+struct Case<'a> {
+    number: u32,
+    code: &'a [u8],
+    /// Bytes of the instructions themselves.
+    length: usize,
+    data: &'a [u8],
+    state: &'a CpuState,
+}
+
+enum Ended {
+    Finished,
+    Faulted,
+    /// In a way that is not compared, and leaves the machines different.
+    Elsewhere,
+}
+
+impl Case<'_> {
+    /// Everything as it is to be at the start; the code only where it has changed.
+    fn prepare(&self, p: &mut Program, round: u32) {
+        if round == 0 || (CODE..).zip(self.code).any(|(at, b)| p.m.peek::<1>(at) != [*b]) {
+            p.m.poke(CODE, self.code);
+            p.i.cpu.code.written(CODE);
+        }
+        p.m.poke(DATA, self.data);
+        p.m.poke(STACK - 64, &self.data[..128]);
+        p.i.cpu.state = self.state.clone();
+    }
+
+    /// Runs it as blocks on `p`, and one by one.
+    fn compare(&self, p: &mut Program, alone: &mut Program, round: u32) -> Ended {
+        self.prepare(p, round);
+        self.prepare(alone, round);
         let mut ended = Outcome::Retired;
         let mut steps = 0;
         let c = &mut alone.i.cpu;
@@ -204,14 +258,15 @@ fn blocks_do_what_their_instructions_do_one_by_one() {
         }
         // More than enough: a repeated string instruction may count more than once.
         let exit = p.run_at_most(400);
-        let what = || format!("case {case}: {:02x?} from {state:x?}", &code[..length]);
+        let Case { number, code, length, state, .. } = self;
+        let what = || format!("case {number}.{round}: {:02x?} from {state:x?}", &code[..*length]);
         match ended {
             Outcome::Halt => {
                 assert_eq!(exit, Exit::Halt, "{}", what());
                 let (want, got) = (result(&mut alone.m, &c.state), result(&mut p.m, &p.i.cpu.state));
                 assert!(want == got, "{}\none by one {:x?}\nas a block {:x?}", what(), &want.0, &got.0);
                 assert_eq!((want.1, want.2), (got.1, got.2), "{}", what());
-                finished += 1;
+                Ended::Finished
             }
             // With a stack that works, the handler was entered with the same exception at the same instruction.
             Outcome::Exception(e) if (STACK - 4096..STACK + 64).contains(&c.state.gpr[gpr::RSP]) => {
@@ -227,10 +282,9 @@ fn blocks_do_what_their_instructions_do_one_by_one() {
                 // The frame is on one of the two stacks only.
                 let below = STACK - 8192;
                 p.m.poke(below, &alone.m.peek::<{ 8192 + 64 }>(below));
-                faulted += 1;
+                Ended::Faulted
             }
-            _ => (p, alone) = (program(long_mode(), |_| ()), program(long_mode(), |_| ())),
+            _ => Ended::Elsewhere,
         }
     }
-    assert!(finished > 6_000 && faulted > 1_500, "{finished} finished, {faulted} faulted");
 }

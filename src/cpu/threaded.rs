@@ -99,7 +99,11 @@ impl<M: Machine> Arena<M> {
     }
 
     /// Adds a run; gives its first op's number.
+    ///
+    /// # Panics
+    /// When there is no room: ops never move, since host code has their addresses.
     pub fn add(&mut self, run: &[Op<M>]) -> u32 {
+        assert!(self.ops.capacity() - self.ops.len() > run.len(), "more ops than there is room for");
         let first = self.ops.len() as u32;
         self.ops.extend_from_slice(run);
         self.ops.push(Op::with_code(end));
@@ -113,6 +117,11 @@ impl<M: Machine> Arena<M> {
         let ops = &self.ops[first as usize..];
         assert!(!ops.is_empty(), "no such run");
         Cursor { at: NonNull::from(ops).cast(), ops: PhantomData }
+    }
+
+    /// `count` ops of the run that begins with op number `first`.
+    pub fn run(&self, first: u32, count: usize) -> &[Op<M>] {
+        &self.ops[first as usize..][..count]
     }
 
     /// Says that the run that begins with op number `first` may be run soon; any number will do.

@@ -14,7 +14,7 @@ use super::paging::{self, Access, Rights};
 use super::state::{cr0, cr4, rflags};
 
 /// Entries per set of rights; three sets: supervisor, supervisor with AC, user.
-const WAYS: usize = 512;
+const WAYS: usize = 1024;
 const ENTRIES: usize = 4 * WAYS;
 /// Set in a tag: the page is not plain RAM for this access.
 const SLOW: u64 = 1;
@@ -31,6 +31,26 @@ struct Entry {
     page: HostPage,
     /// Physical page; bit 0: global.
     physical: u64,
+}
+
+/// Where things are, for host code (`translate/`).
+pub(super) mod layout {
+    use std::mem::{offset_of, size_of};
+
+    use super::{Entry, Tlb};
+
+    pub const WAYS: usize = super::WAYS;
+
+    /// In [`Tlb`].
+    pub const ENTRIES: usize = offset_of!(Tlb, entries);
+    pub const EPOCH: usize = offset_of!(Tlb, epoch);
+    pub const QUICK: usize = offset_of!(Tlb, quick);
+    pub const VERSION: usize = offset_of!(Tlb, version);
+    /// In an entry.
+    pub const READ: usize = offset_of!(Entry, read);
+    pub const WRITE: usize = offset_of!(Entry, write);
+    pub const PAGE: usize = offset_of!(Entry, page);
+    pub const ENTRY_SIZE: usize = size_of::<Entry>();
 }
 
 const EMPTY: Entry =

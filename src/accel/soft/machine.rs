@@ -4,6 +4,7 @@
 //! controllers and the PIT are answered here; the rest goes to `GuestBus` in accesses of 1, 2, 4 or 8 bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::chips::Chips;
 use super::doorbell::Doorbell;
@@ -227,7 +228,7 @@ impl Machine for SoftMachine {
     }
 
     #[inline(always)]
-    fn attention(&mut self) -> bool {
+    fn bell(&self) -> &AtomicBool {
         self.bell.rung()
     }
 

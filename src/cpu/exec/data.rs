@@ -146,6 +146,28 @@ pub(super) fn condition_number(cc: ConditionCode) -> Option<u8> {
     })
 }
 
+/// What an instruction does with the condition that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum ConditionUse {
+    Set,
+    Move,
+    /// Branches, and what is rarer.
+    Other,
+}
+
+/// The condition of an instruction that has one, and what it is for.
+pub(in super::super) fn condition_of(i: &Instruction) -> Option<(ConditionUse, u8)> {
+    use N::*;
+    let what = match i.mnemonic() {
+        Seto | Setno | Setb | Setae | Sete | Setne | Setbe | Seta | Sets | Setns | Setp | Setnp | Setl
+        | Setge | Setle | Setg => ConditionUse::Set,
+        Cmovo | Cmovno | Cmovb | Cmovae | Cmove | Cmovne | Cmovbe | Cmova | Cmovs | Cmovns | Cmovp
+        | Cmovnp | Cmovl | Cmovge | Cmovle | Cmovg => ConditionUse::Move,
+        _ => ConditionUse::Other,
+    };
+    Some((what, condition_number(i.condition_code())?))
+}
+
 /// Picks the instance of a handler for a condition code.
 macro_rules! by_condition {
     ($cc:expr, |$n:ident| $pick:expr) => {
@@ -319,14 +341,10 @@ pub(super) fn lower<M: Machine>(i: &Instruction, s: &Shape, op: &mut Op<M>) -> O
 }
 
 fn conditional<M: Machine>(i: &Instruction, s: &Shape) -> Option<Handler<M>> {
-    use N::*;
-    let cc = condition_number(i.condition_code())?;
-    match i.mnemonic() {
-        Seto | Setno | Setb | Setae | Sete | Setne | Setbe | Seta | Sets | Setns | Setp | Setnp | Setl
-        | Setge | Setle | Setg => setcc(s, cc),
-        Cmovo | Cmovno | Cmovb | Cmovae | Cmove | Cmovne | Cmovbe | Cmova | Cmovs | Cmovns | Cmovp
-        | Cmovnp | Cmovl | Cmovge | Cmovle | Cmovg => cmov(s, cc),
-        _ => None,
+    match condition_of(i)? {
+        (ConditionUse::Set, cc) => setcc(s, cc),
+        (ConditionUse::Move, cc) => cmov(s, cc),
+        (ConditionUse::Other, _) => None,
     }
 }
 

@@ -24,6 +24,7 @@ mod vmove;
 mod x87;
 mod xstate;
 
+pub(super) use data::{ConditionUse, condition_of};
 use iced_x86::Instruction;
 
 use super::Cpu;

@@ -7,16 +7,11 @@ use super::super::super::decode::{Shape, form};
 use super::super::super::exceptions::Flow;
 use super::super::super::machine::Machine;
 use super::super::super::op::Op;
+use super::super::super::paging::surely_canonical;
 use super::super::super::state::gpr;
 use super::super::super::threaded::{Code, Cursor, plain};
 use super::super::data::{by_condition, condition_number};
 use super::{Address, Based, Form, Indexed, Segmented, by_address};
-
-/// Whether an address is canonical with 4-level paging, and so with 5-level paging.
-#[inline(always)]
-fn surely_canonical(a: u64) -> bool {
-    (a << 16) as i64 >> 16 == a as i64
-}
 
 fn jcc<M: Machine, const CC: u8>(c: &mut Cpu, m: &mut M, at: Cursor<'_, M>) -> Flow {
     if c.flags.condition::<CC>() {

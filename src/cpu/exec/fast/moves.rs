@@ -9,7 +9,7 @@ use super::super::super::machine::Machine;
 use super::super::super::op::{Int, Op};
 use super::super::super::state::gpr;
 use super::super::super::threaded::{Code, Cursor, plain};
-use super::super::data::{by_condition, condition_number};
+use super::super::data::{ConditionUse, by_condition, condition_of};
 use super::{Address, Based, Form, Indexed, Segmented, by_address, by_size};
 
 fn nop<M: Machine>(c: &mut Cpu, m: &mut M, at: Cursor<'_, M>) -> Flow {
@@ -156,19 +156,9 @@ fn movx<M: Machine, const SIGNED: bool>(i: &Instruction, s: &Shape, op: &Op<M>) 
 }
 
 fn conditional<M: Machine>(i: &Instruction, s: &Shape) -> Option<Code<M>> {
-    use N::*;
-    let cc = condition_number(i.condition_code())?;
-    match (i.mnemonic(), s.form) {
-        (
-            Seto | Setno | Setb | Setae | Sete | Setne | Setbe | Seta | Sets | Setns | Setp | Setnp | Setl
-            | Setge | Setle | Setg,
-            form::R,
-        ) => by_condition!(cc, |CC| Some(set_r::<M, CC> as Code<M>)),
-        (
-            Cmovo | Cmovno | Cmovb | Cmovae | Cmove | Cmovne | Cmovbe | Cmova | Cmovs | Cmovns | Cmovp
-            | Cmovnp | Cmovl | Cmovge | Cmovle | Cmovg,
-            form::RR,
-        ) => match s.size {
+    match (condition_of(i)?, s.form) {
+        ((ConditionUse::Set, cc), form::R) => by_condition!(cc, |CC| Some(set_r::<M, CC> as Code<M>)),
+        ((ConditionUse::Move, cc), form::RR) => match s.size {
             4 => by_condition!(cc, |CC| Some(cmov_r::<M, u32, CC> as Code<M>)),
             8 => by_condition!(cc, |CC| Some(cmov_r::<M, u64, CC> as Code<M>)),
             _ => None,

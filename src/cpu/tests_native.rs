@@ -1,0 +1,183 @@
+//! Blocks as host code: what lets them go on by themselves, and what stops them.
+
+use iced_x86::code_asm::*;
+
+use super::state::{gpr, rflags as rf};
+use super::testing::*;
+use super::tests_run::{HANDLERS, Program, program};
+use super::*;
+
+/// A processor that makes host code of every block at once.
+fn native(code: impl FnOnce(&mut CodeAssembler)) -> Program {
+    let mut p = program(long_mode(), code);
+    p.i.translate_after(1);
+    p
+}
+
+/// RCX times around three blocks, by a call and a jump.
+fn rounds(a: &mut CodeAssembler, count: u32) {
+    let (mut again, mut f) = (a.create_label(), a.create_label());
+    a.mov(ecx, count).unwrap();
+    a.xor(eax, eax).unwrap();
+    a.set_label(&mut again).unwrap();
+    a.call(f).unwrap();
+    a.dec(ecx).unwrap();
+    a.jnz(again).unwrap();
+    a.hlt().unwrap();
+    a.set_label(&mut f).unwrap();
+    a.add(eax, 3).unwrap();
+    a.ret().unwrap();
+}
+
+#[test]
+fn blocks_follow_each_other_and_all_instructions_are_counted() {
+    let mut p = native(|a| rounds(a, 1000));
+    assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
+    assert_eq!((p.i.cpu.state.gpr[gpr::RAX], p.i.retired), (3000, 2 + 5 * 1000 + 1));
+    // Of 4000 blocks, few had to be looked up.
+    let looked_up = p.i.blocks.looked_up;
+    assert!((4..40).contains(&looked_up), "{looked_up} looked up");
+}
+
+#[test]
+fn a_budget_ends_a_loop_of_host_code() {
+    let mut p = native(|a| rounds(a, 1_000_000));
+    for n in 1..=20 {
+        assert_eq!(p.run_at_most(1000), Exit::Budget);
+        // At the end of the block that used it up.
+        assert!((1000 * n..1000 * n + 4 * n).contains(&p.i.retired), "{} after {n}", p.i.retired);
+    }
+}
+
+#[test]
+fn a_bell_ends_a_loop_of_host_code() {
+    let mut p = native(|a| {
+        let mut again = a.create_label();
+        a.set_label(&mut again).unwrap();
+        a.inc(rax).unwrap();
+        a.jmp(again).unwrap();
+    });
+    assert_eq!(p.run_at_most(1000), Exit::Budget);
+    p.m.bell.store(true, std::sync::atomic::Ordering::Relaxed);
+    let before = p.i.cpu.state.gpr[gpr::RAX];
+    assert_eq!(p.run_at_most(1_000_000), Exit::Attention);
+    assert!(p.i.cpu.state.gpr[gpr::RAX] <= before + 1);
+}
+
+#[test]
+fn an_interrupt_window_opens_behind_the_first_block() {
+    let mut p = native(|a| rounds(a, 1_000_000));
+    assert_eq!(p.run_at_most(1000), Exit::Budget);
+    p.i.cpu.state.rflags |= rf::IF;
+    p.i.want_window = true;
+    let before = p.i.retired;
+    assert_eq!(p.run_at_most(1000), Exit::Window);
+    assert!(p.i.retired - before <= 4);
+}
+
+#[test]
+fn a_panic_of_the_machine_passes_host_code() {
+    let mut p = native(|a| {
+        a.nop().unwrap();
+        a.rdtsc().unwrap();
+        a.hlt().unwrap();
+    });
+    p.m.tsc = u64::MAX;
+    let run = std::panic::AssertUnwindSafe(|| p.run_at_most(1000));
+    let panic = std::panic::catch_unwind(run).expect_err("the clock is broken");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"no such time"));
+}
+
+/// A fault in a block that another led to: its own instruction is named, and what came before is counted.
+#[test]
+fn a_fault_behind_other_blocks_is_at_its_own_instruction() {
+    let mut p = native(|a| {
+        let mut again = a.create_label();
+        let mut f = a.create_label();
+        a.mov(rbx, 0x3f_f000_u64).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.call(f).unwrap();
+        a.add(rbx, 8).unwrap();
+        a.jmp(again).unwrap();
+        a.set_label(&mut f).unwrap();
+        a.nop().unwrap();
+        a.mov(rax, qword_ptr(rbx)).unwrap();
+        a.ret().unwrap();
+    });
+    // The page behind is not there.
+    p.m.poke64(TABLES + 0x5000, 0);
+    assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
+    let state = &p.i.cpu.state;
+    assert_eq!((state.rip - 1 - HANDLERS) / 16, u64::from(vector::PF));
+    assert_eq!((state.gpr[gpr::RBX], state.cr2), (0x40_0000, 0x40_0000));
+    let stack = state.gpr[gpr::RSP];
+    // mov rbx is 5 or 7 bytes, call 5, add 4, jmp 2, nop 1.
+    let fault = p.m.peek64(stack + 8);
+    assert_eq!(p.m.peek::<3>(fault), [0x48, 0x8b, 0x03]);
+    assert_eq!(p.i.retired, 1 + 512 * 6 + 3 + 1);
+}
+
+/// Code that is written to while blocks lead to it directly: by the guest itself, and from outside.
+#[test]
+fn links_do_not_lead_to_code_that_has_changed() {
+    let mut p = native(|a| rounds(a, 1000));
+    assert_eq!(p.run_at_most(1000), Exit::Budget);
+    let (left, sum) = (p.i.cpu.state.gpr[gpr::RCX], p.i.cpu.state.gpr[gpr::RAX]);
+    // add eax, 3 becomes add eax, 5.
+    let code = p.m.peek::<64>(CODE);
+    let at = CODE + code.windows(2).position(|w| w == [0x05, 3]).expect("it is there") as u64;
+    p.m.poke(at + 1, &[5]);
+    p.i.cpu.code.written(at);
+    assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
+    let more = p.i.cpu.state.gpr[gpr::RAX] - sum;
+    assert!([5 * left, 5 * left - 5, 5 * left - 2].contains(&more), "{more} in {left} rounds");
+}
+
+/// A call to a page whose translation changes half-way.
+#[test]
+fn links_do_not_lead_to_pages_that_were_mapped_anew() {
+    let (f, g, entry) = (0x15_0000, 0x16_0000, TABLES + 0x3000 + 8 * 0x150);
+    let mut p = native(|a| {
+        let (mut again, mut on) = (a.create_label(), a.create_label());
+        a.mov(ecx, 100).unwrap();
+        a.mov(rdi, entry).unwrap();
+        a.mov(rbx, f).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.call(f).unwrap();
+        a.call(rbx).unwrap();
+        a.cmp(ecx, 50).unwrap();
+        a.jne(on).unwrap();
+        a.mov(qword_ptr(rdi), (g | 7) as i32).unwrap();
+        a.invlpg(ptr(rbx)).unwrap();
+        a.set_label(&mut on).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.hlt().unwrap();
+    });
+    p.m.poke(f, &[0x83, 0xc0, 1, 0xc3]);
+    p.m.poke(g, &[0x83, 0xc0, 7, 0xc3]);
+    p.i.cpu.state.gpr[gpr::RAX] = 0;
+    assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 51 * 2 + 49 * 14);
+}
+
+/// Two targets of one call that have the same place in the table of targets.
+#[test]
+fn targets_that_share_a_place_are_told_apart() {
+    let (f, g) = (0x15_0000_u64, 0x15_1000_u64);
+    let mut p = native(|a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 100).unwrap();
+        a.mov(rbx, f).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.call(rbx).unwrap();
+        a.xor(rbx, (f ^ g) as i32).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.hlt().unwrap();
+    });
+    p.m.poke(f, &[0x83, 0xc0, 1, 0xc3]);
+    p.m.poke(g, &[0x83, 0xc0, 7, 0xc3]);
+    assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 50 + 50 * 7);
+}
