@@ -34,7 +34,7 @@ class Source:
             return [self.path]
         done = subprocess.run([os.path.join(REPO, "scripts", "build-driver"), self.path, *self.make], capture_output=True, text=True)
         if done.returncode:
-            telling = re.compile(r"\berror\b|^build-(driver|guest):|\*\*\*")
+            telling = re.compile(r"\berror\b|^build-(driver|guest):")
             words = [line for line in (done.stdout + done.stderr).splitlines() if telling.search(line)]
             raise Failed("\n".join(words) or done.stderr)
         # make's own lines name them too, behind other words.
