@@ -49,14 +49,14 @@ fn run_machine(config: Config) -> ExitCode {
     match reason {
         EndReason::Setup(line) => fail(&line),
         reason => {
-            eprintln!("minivmm: {}: {reason}", reason.name());
+            Notices::stderr().say(&format!("{}: {reason}", reason.name()));
             ExitCode::from(reason.status())
         }
     }
 }
 
 fn fail(line: &str) -> ExitCode {
-    eprintln!("minivmm: {line}");
+    Notices::stderr().say(line);
     ExitCode::from(SETUP_FAILED)
 }
 

@@ -12,7 +12,7 @@ use super::lifecycle::Lifecycle;
 use super::report::{self, Reporter};
 use crate::event::{EventError, EventHandle};
 use crate::sys::signals::Signals;
-use crate::sys::{terminal, unix_path};
+use crate::sys::{Notices, terminal, unix_path};
 
 /// Clones are the same.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl SignalEnds {
             // Nobody is left to be told of an error, and the status says the same.
             let _ = report::write_bare(path, &reason);
         }
-        eprintln!("minivmm: {}: {reason}", reason.name());
+        Notices::stderr().say(&format!("{}: {reason}", reason.name()));
         std::process::exit(reason.status().into());
     }
 

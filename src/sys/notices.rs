@@ -1,6 +1,7 @@
 //! Remarks for the user that are no errors.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 
 /// Where one-line remarks for the user go: not errors, but what he should know.
@@ -21,7 +22,10 @@ impl Notices {
 
     /// Remarks are lines on standard error.
     pub fn stderr() -> Self {
-        Self::new(|line| eprintln!("minivmm: {line}"))
+        Self::new(|line| {
+            // Whoever listened may have gone (`2>&1 | head`): eprintln would panic.
+            let _ = writeln!(std::io::stderr(), "minivmm: {line}");
+        })
     }
 
     /// Remarks that begin with what they are about.
