@@ -37,6 +37,7 @@ impl E1000 {
     }
 
     /// A write of `width` at `offset` in BAR0.
+    #[inline(always)]
     pub(super) fn mmio_write(&self, offset: u64, value: u64, width: Width) -> Result<(), AccessError> {
         let dword = u32::try_from(offset).map_err(|_| AccessError::NoRegister)?;
         if dword & 3 != 0 || matches!(width, Width::Byte | Width::Word) {
@@ -79,21 +80,32 @@ impl E1000 {
             self.tell(|| Event::NoRegister { offset, written: Some(value) });
             return;
         };
+        if self.is_observed() {
+            return self.write_and_tell(found, value);
+        }
         if !self.write_cause_set(&found, value) {
-            let (effects, seen) = {
-                let mut regs = self.regs();
-                let old = self.is_observed().then(|| regs.peek(&found));
-                let effects = regs.write(&found, value);
-                (effects, old.map(|old| (old, regs.peek(&found), regs.eeprom.take_noted())))
-            };
-            if let Some((old, new, word)) = seen {
-                self.tell_write(found, value, (old, new));
-                if let Some((address, value, write)) = word {
-                    self.tell(|| Event::Eeprom { address, value, write });
-                }
-            }
+            let effects = self.regs().write(&found, value);
             self.perform(effects);
         }
+    }
+
+    #[cold]
+    fn write_and_tell(&self, found: Found, value: u32) {
+        self.tell_cause_set_write(&found, value);
+        if self.write_cause_set(&found, value) {
+            return;
+        }
+        let (effects, old, new, word) = {
+            let mut regs = self.regs();
+            let old = regs.peek(&found);
+            let effects = regs.write(&found, value);
+            (effects, old, regs.peek(&found), regs.eeprom.take_noted())
+        };
+        self.tell_write(found, value, (old, new));
+        if let Some((address, value, write)) = word {
+            self.tell(|| Event::Eeprom { address, value, write });
+        }
+        self.perform(effects);
     }
 
     /// Name and value of every register, as a read would give it and without a read's side effects; of large tables
@@ -124,11 +136,9 @@ impl E1000 {
         }
     }
 
+    #[inline(always)]
     fn write_cause_set(&self, found: &Found, value: u32) -> bool {
         let interrupts = self.interrupts();
-        if self.is_observed() {
-            self.tell_cause_set_write(found, value);
-        }
         match found.row.effect {
             Effect::Icr => interrupts.acknowledge(value),
             Effect::Ics => interrupts.raise(value),

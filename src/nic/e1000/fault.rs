@@ -41,10 +41,13 @@ struct Plan {
     chooser: Chooser,
 }
 
+/// Beside the bits of faults: there is an observer.
+const OBSERVED: u32 = 1 << 31;
+
 /// All plans for one card.
 #[derive(Debug)]
 pub struct Faults {
-    /// Bits of the faults that have a plan.
+    /// Bits of the faults that have a plan, and [`OBSERVED`].
     planned: AtomicU32,
     gone: AtomicBool,
     plans: Mutex<Vec<Plan>>,
@@ -55,8 +58,14 @@ pub struct Faults {
 impl Faults {
     /// No plans.
     pub fn new(clock: Arc<dyn Clock>, observer: Option<Arc<dyn Observer>>) -> Arc<Self> {
-        let (planned, gone, plans) = (AtomicU32::new(0), AtomicBool::new(false), Mutex::default());
-        Arc::new(Self { planned, gone, plans, clock, observer })
+        let planned = AtomicU32::new(if observer.is_some() { OBSERVED } else { 0 });
+        Arc::new(Self { planned, gone: AtomicBool::new(false), plans: Mutex::default(), clock, observer })
+    }
+
+    /// Whether there is an observer, or a plan.
+    #[inline]
+    pub(super) fn hooked(&self) -> bool {
+        self.planned.load(Ordering::Relaxed) != 0
     }
 
     fn plans(&self) -> MutexGuard<'_, Vec<Plan>> {
@@ -80,7 +89,7 @@ impl Faults {
         let before = plans.len();
         plans.retain(|plan| plan.id != id);
         let left = plans.iter().fold(0, |bits, plan| bits | plan.fault.bit());
-        self.planned.store(left, Ordering::Relaxed);
+        self.planned.store(left | self.planned.load(Ordering::Relaxed) & OBSERVED, Ordering::Relaxed);
         if left & CardFault::Removal.bit() == 0 {
             self.gone.store(false, Ordering::Relaxed);
         }

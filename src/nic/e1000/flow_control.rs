@@ -39,6 +39,7 @@ impl Control {
 
 impl Regs {
     /// What a frame that begins with `head` asks for, if it is a MAC control frame to the group or to this station.
+    #[inline(always)]
     pub(super) fn flow_control(&self, head: &[u8]) -> Option<Control> {
         let ethertype = u32::from(load(head, ETHERTYPE)?);
         if ethertype != self.get(reg::FCT) || ethertype == 0 {

@@ -3,7 +3,7 @@
 //! `pci` calls it with no lock of ours held. Decodes nothing of a BAR: that is `bar_mmio` and `bar_io`.
 
 use super::{E1000, bar_io, regs};
-use crate::bus::{Access, AccessError};
+use crate::bus::{Access, AccessError, Width};
 use crate::pci::{BarKind, BarSpec, Capability, Function, Identity, Pme, PowerState};
 use std::sync::atomic::Ordering;
 
@@ -33,6 +33,29 @@ fn pci_x() -> Capability {
     }
 }
 
+impl E1000 {
+    #[inline(always)]
+    fn read_bar(&self, bar: u8, offset: u64, width: Width) -> Result<u64, AccessError> {
+        match bar {
+            BAR_MMIO => self.mmio_read(offset, width),
+            bar if bar == self.io_bar() => Ok(self.io_read(offset, width)),
+            _ => Err(AccessError::NoRegister),
+        }
+    }
+
+    #[inline(always)]
+    fn write_bar(&self, bar: u8, offset: u64, value: u64, width: Width) -> Result<(), AccessError> {
+        match bar {
+            BAR_MMIO => self.mmio_write(offset, value, width),
+            bar if bar == self.io_bar() => {
+                self.io_write(offset, value, width);
+                Ok(())
+            }
+            _ => Err(AccessError::NoRegister),
+        }
+    }
+}
+
 impl Function for E1000 {
     fn identity(&self) -> Identity {
         let (subsystem, subsystem_vendor) = self.regs().eeprom.image().subsystem();
@@ -59,31 +82,20 @@ impl Function for E1000 {
 
     fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError> {
         self.look_at_deadlines();
+        if !self.is_hooked() {
+            return self.read_bar(bar, offset, access.width);
+        }
         let _caused = self.caused_by(access);
-        if self.is_gone() {
-            return Ok(access.width.all_ones());
-        }
-        match bar {
-            BAR_MMIO => self.mmio_read(offset, access.width),
-            bar if bar == self.io_bar() => Ok(self.io_read(offset, access.width)),
-            _ => Err(AccessError::NoRegister),
-        }
+        if self.is_gone() { Ok(access.width.all_ones()) } else { self.read_bar(bar, offset, access.width) }
     }
 
     fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError> {
         self.look_at_deadlines();
+        if !self.is_hooked() {
+            return self.write_bar(bar, offset, value, access.width);
+        }
         let _caused = self.caused_by(access);
-        if self.is_gone() {
-            return Ok(());
-        }
-        match bar {
-            BAR_MMIO => self.mmio_write(offset, value, access.width),
-            bar if bar == self.io_bar() => {
-                self.io_write(offset, value, access.width);
-                Ok(())
-            }
-            _ => Err(AccessError::NoRegister),
-        }
+        if self.is_gone() { Ok(()) } else { self.write_bar(bar, offset, value, access.width) }
     }
 
     fn has_intx_disable(&self) -> bool {

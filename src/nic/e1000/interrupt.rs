@@ -169,6 +169,7 @@ impl Interrupts {
     }
 
     /// A frame was received: RXT0 after the delay, `now_causes` at once.
+    #[inline(always)]
     pub fn received(&self, delay: Delay, now_causes: u32) {
         let now = if delay.timer == 0 { 0 } else { self.clock.now_ns() };
         self.change(|s| {
@@ -184,6 +185,7 @@ impl Interrupts {
     }
 
     /// Descriptors were written back: TXDW after the delay, `now_causes` at once.
+    #[inline(always)]
     pub fn transmitted(&self, delay: Delay, now_causes: u32) {
         let now = if delay.timer == 0 { 0 } else { self.clock.now_ns() };
         self.change(|s| {
@@ -268,13 +270,15 @@ impl Interrupts {
     }
 
     /// Changes the state, then drives the line and the clock to match.
+    #[inline(always)]
     fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
-        if self.observer.is_some() {
+        // One test for both kinds of listeners.
+        if self.faults.hooked() {
             return self.change_and_tell(&mut state, f);
         }
         let result = f(&mut state);
-        let held_until = self.drive(&mut state);
+        let held_until = self.drive(&mut state, false);
         self.arm(&mut state, held_until);
         result
     }
@@ -284,7 +288,7 @@ impl Interrupts {
     fn change_and_tell<R>(&self, state: &mut State, f: impl FnOnce(&mut State) -> R) -> R {
         let before = (state.icr, state.ims, state.asserted);
         let result = f(state);
-        let held_until = self.drive(state);
+        let held_until = self.drive(state, self.faults.interrupts_planned());
         self.tell_changes(before, state);
         self.arm(state, held_until);
         result
@@ -314,9 +318,9 @@ impl Interrupts {
 
     /// Drives the line; returns when an assertion that the throttle holds back is due.
     #[inline]
-    fn drive(&self, s: &mut State) -> u64 {
+    fn drive(&self, s: &mut State, may_fail: bool) -> u64 {
         let mut wanted = s.icr & s.ims != 0;
-        if self.faults.interrupts_planned() {
+        if may_fail {
             wanted = self.misdrive(s, wanted);
         }
         if wanted && !s.asserted && !s.throttle.is_off() {

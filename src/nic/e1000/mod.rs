@@ -31,6 +31,7 @@ pub mod fault;
 mod filter_state;
 mod flow_control;
 mod function;
+mod hooks;
 mod interrupt;
 pub mod led;
 mod link;
@@ -64,6 +65,7 @@ use crate::token::{Entered, Token};
 use eeprom::{Eeprom, Image};
 use fault::{FaultState, Faults};
 use filter_state::FilterListener;
+use hooks::Hooked;
 use interrupt::{Interrupts, Watch};
 use observe::{Caused, Event, Moment, Observer};
 use port::LoopedBack;
@@ -240,6 +242,12 @@ impl E1000 {
         is_gone
     }
 
+    /// Whether anybody wants to be told, or something is planned to go wrong.
+    #[inline]
+    fn is_hooked(&self) -> bool {
+        self.faults.hooked()
+    }
+
     /// Whether anybody wants to be told.
     #[inline]
     fn is_observed(&self) -> bool {
@@ -343,7 +351,7 @@ impl E1000 {
 
     /// Runs the transmit ring, unless somebody else does.
     fn kick_transmitter(&self) {
-        if self.tx.enter_rounds(|tx| tx.run(self), || self.drain_loopback()) == Entered::Again {
+        if self.tx.enter_rounds(|tx| self.run_tx(tx), || self.drain_loopback()) == Entered::Again {
             self.finish_later();
         }
     }
@@ -357,7 +365,7 @@ impl E1000 {
 
     /// Runs the receive ring, unless somebody else does, and tells the peer if it `waited` and there is room.
     fn run_receiver(&self, waited: bool) {
-        let entered = self.rx.enter_rounds(|rx| rx.run(self), || ());
+        let entered = self.rx.enter_rounds(|rx| self.run_rx(rx), || ());
         if entered == Entered::Again {
             self.finish_later();
         }
@@ -372,7 +380,7 @@ impl E1000 {
 
     /// RDTR or RADV has ended, or FPD was written: what has gathered is written back. Says whether a delay ran for it.
     fn write_received(&self) -> bool {
-        let (delayed, knocked) = self.rx.with(|rx| rx.write_burst(self));
+        let (delayed, knocked) = self.rx.with(|rx| rx.write_burst(Hooked::<true>(self)));
         if knocked {
             self.finish_later();
         }

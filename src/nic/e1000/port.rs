@@ -59,7 +59,7 @@ impl E1000 {
 
     pub(super) fn drain_loopback(&self) {
         if !self.lock_loopback().is_empty()
-            && self.rx.enter_rounds(|rx| rx.run(self), || ()) == Entered::Again
+            && self.rx.enter_rounds(|rx| self.run_rx(rx), || ()) == Entered::Again
         {
             self.finish_later();
         }
@@ -76,7 +76,7 @@ impl FramePort for E1000 {
         if self.faults.is_gone(false) {
             return Delivery::Dropped(DropReason::LinkDown);
         }
-        let (delivery, knocked) = self.rx.with(|rx| rx.deliver(self, frame));
+        let (delivery, knocked) = self.rx.with(|rx| self.deliver_rx(rx, frame));
         if knocked {
             self.finish_later();
         }

@@ -3,7 +3,7 @@
 //! Called by the receive engine, which holds the token. A frame is placed whole or not at all: buffers first, then the
 //! descriptors, each with its status byte last.
 
-use super::E1000;
+use super::hooks::Hooked;
 use super::interrupt::{Delay, Watch};
 use super::link::Path;
 use super::observe::{Event, Ring, Slot};
@@ -54,8 +54,8 @@ pub struct Notes {
 
 /// Places one wire frame.
 /// `known`: what the filters said when it arrived.
-pub fn place(
-    nic: &E1000,
+pub fn place<const H: bool>(
+    nic: Hooked<'_, H>,
     notes: &mut Notes,
     frame: &WireFrame<'_>,
     source: Path,
@@ -100,7 +100,7 @@ pub fn place(
 }
 
 /// The delay runs, and at its end what is left is written back before RXT0 is raised (3.2.5.1).
-fn interrupt_later(nic: &E1000, burst: &mut RxBurst, delay: Delay, causes: u32) {
+fn interrupt_later<const H: bool>(nic: Hooked<'_, H>, burst: &mut RxBurst, delay: Delay, causes: u32) {
     let now = nic.regs().now();
     burst.timer.event(now, delay.timer, delay.absolute);
     nic.interrupts().watch(Watch::RxBurst, Some(burst.timer.deadline()));
@@ -117,8 +117,9 @@ enum Scattered {
 }
 
 /// Copies the frame into as many buffers as it takes.
-fn scatter(
-    nic: &E1000,
+#[inline(always)]
+fn scatter<const H: bool>(
+    nic: Hooked<'_, H>,
     plan: &Plan,
     frame: &WireFrame<'_>,
     fcs: &[u8; 4],
@@ -159,6 +160,7 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
+    #[inline]
     fn of(plan: &Plan, frame: &WireFrame<'a>, fcs: &'a [u8; 4]) -> Self {
         let (addresses, rest) = match plan.vlan {
             Some(_) => (&frame.head[..12], frame.head.get(16..).unwrap_or_default()),
@@ -170,7 +172,7 @@ impl<'a> Pieces<'a> {
 
     /// Writes the next `len` bytes at `address`. What does not reach memory is lost, as on the bus; the handle
     /// counts the aborts.
-    fn write(&mut self, nic: &E1000, mut address: u64, mut len: usize) {
+    fn write<const H: bool>(&mut self, nic: Hooked<'_, H>, mut address: u64, mut len: usize) {
         while len > 0 && self.at < self.pieces.len() {
             let piece = self.pieces[self.at];
             let n = piece.len().min(len);
@@ -189,6 +191,7 @@ impl<'a> Pieces<'a> {
 }
 
 /// Makes the descriptors' write-backs, in order.
+#[inline]
 fn write_back(
     plan: &Plan,
     frame: &WireFrame<'_>,

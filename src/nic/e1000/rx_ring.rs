@@ -5,6 +5,8 @@
 //! go into the FIFO and are lost when that is full. A frame that has to be cut is taken over and placed segment by segment,
 //! across as many RDT writes as that needs. Never calls the peer.
 
+use super::Overflow;
+use super::hooks::Hooked;
 use super::interrupt::Delay;
 use super::link::Path;
 use super::observe::{Disposition, Event, Refusal};
@@ -16,7 +18,6 @@ use super::rx_place::{Notes, Placed, Plan, place};
 use super::spec::{DESC_LEN, FCS_LEN, MAX_STANDARD, cause, ctrl, rctl, reg, rsrpd_size};
 use super::stats::{Cast, WireFrames};
 use super::write_back::threshold;
-use super::{E1000, Overflow};
 use crate::fault::CardFault;
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, DropReason, Frame, MAX_FRAME, checksum};
@@ -48,7 +49,7 @@ struct Uncut {
 
 impl RxEngine {
     /// A frame from the peer.
-    pub fn deliver(&mut self, nic: &E1000, frame: &Frame<'_>) -> Delivery {
+    pub fn deliver<const H: bool>(&mut self, nic: Hooked<'_, H>, frame: &Frame<'_>) -> Delivery {
         if frame.len() < 14 || frame.len() > MAX_FRAME {
             return Delivery::Dropped(DropReason::BadLength);
         }
@@ -72,7 +73,7 @@ impl RxEngine {
     }
 
     /// Goes on with what waits: the FIFO, the frame that is being cut, the loopback queue.
-    pub fn run(&mut self, nic: &E1000) -> Round {
+    pub fn run<const H: bool>(&mut self, nic: Hooked<'_, H>) -> Round {
         let mut budget = BUDGET;
         self.drain_fifo(nic, &mut budget);
         self.place_uncut(nic, &mut budget);
@@ -99,7 +100,7 @@ impl RxEngine {
     }
 
     /// Writes back the descriptors that have gathered. Says whether an interrupt was delayed for them.
-    pub fn write_burst(&mut self, nic: &E1000) -> bool {
+    pub fn write_burst<const H: bool>(&mut self, nic: Hooked<'_, H>) -> bool {
         let epoch = nic.regs().rx_epoch;
         let burst = &mut self.notes.burst;
         burst.follow(epoch);
@@ -108,11 +109,11 @@ impl RxEngine {
     }
 
     /// One wire frame: into memory, or into the FIFO.
-    fn arrive(&mut self, nic: &E1000, frame: &WireFrame<'_>, source: Path) -> Placed {
+    fn arrive<const H: bool>(&mut self, nic: Hooked<'_, H>, frame: &WireFrame<'_>, source: Path) -> Placed {
         if !self.fifo.is_empty() {
             self.drain_fifo(nic, &mut BUDGET.clone());
         }
-        let placed = if nic.faults().planned(CardFault::RxOverrun) {
+        let placed = if nic.planned(CardFault::RxOverrun) {
             self.arrive_at_a_fault(nic, frame, source)
         } else if self.fifo.is_empty() {
             place(nic, &mut self.notes, frame, source, None)
@@ -131,11 +132,16 @@ impl RxEngine {
 
     /// A frame that a filter takes may be lost here.
     #[cold]
-    fn arrive_at_a_fault(&mut self, nic: &E1000, frame: &WireFrame<'_>, source: Path) -> Placed {
+    fn arrive_at_a_fault<const H: bool>(
+        &mut self,
+        nic: Hooked<'_, H>,
+        frame: &WireFrame<'_>,
+        source: Path,
+    ) -> Placed {
         let admitted = nic.regs().admit(frame, source);
         match admitted {
             Err(gone) => gone,
-            Ok(_) if nic.faults().strikes(CardFault::RxOverrun).is_some() => {
+            Ok(_) if nic.strikes(CardFault::RxOverrun).is_some() => {
                 lose(nic, frame);
                 Placed::Gone(DropReason::Overrun)
             }
@@ -146,7 +152,12 @@ impl RxEngine {
         }
     }
 
-    fn queue(&mut self, nic: &E1000, frame: &WireFrame<'_>, accepted: Accepted) -> Placed {
+    fn queue<const H: bool>(
+        &mut self,
+        nic: Hooked<'_, H>,
+        frame: &WireFrame<'_>,
+        accepted: Accepted,
+    ) -> Placed {
         nic.regs().count_no_buffer(accepted);
         if !self.fifo.push(frame, accepted, nic.regs().fifo_len()) {
             // The peer may have sent on after its pause: ask again.
@@ -161,7 +172,7 @@ impl RxEngine {
     }
 
     /// Places what waits in the FIFO, oldest first.
-    fn drain_fifo(&mut self, nic: &E1000, budget: &mut usize) {
+    fn drain_fifo<const H: bool>(&mut self, nic: Hooked<'_, H>, budget: &mut usize) {
         if self.fifo.is_empty() {
             return;
         }
@@ -181,7 +192,7 @@ impl RxEngine {
         self.tell_fifo_level(nic);
     }
 
-    fn tell_fifo_level(&self, nic: &E1000) {
+    fn tell_fifo_level<const H: bool>(&self, nic: Hooked<'_, H>) {
         let owed = {
             let mut regs = nic.regs();
             regs.set(reg::RDFPC, self.fifo.frames() as u32 & 0x1fff);
@@ -193,7 +204,7 @@ impl RxEngine {
     }
 
     /// Copies the frame and finishes its checksum before it is placed.
-    fn arrive_finished(&mut self, nic: &E1000, frame: &Frame<'_>) -> Placed {
+    fn arrive_finished<const H: bool>(&mut self, nic: Hooked<'_, H>, frame: &Frame<'_>) -> Placed {
         self.scratch.clear();
         frame.copy_to(&mut self.scratch);
         if let Some(request) = frame.meta.csum {
@@ -214,7 +225,7 @@ impl RxEngine {
     }
 
     /// Takes a frame over that has to be cut, if its first segment can be placed.
-    fn take_over(&mut self, nic: &E1000, frame: &Frame<'_>) -> Delivery {
+    fn take_over<const H: bool>(&mut self, nic: Hooked<'_, H>, frame: &Frame<'_>) -> Delivery {
         // Not in the scrutinee, where it would hold the lock for the whole match.
         let readiness = nic.regs().readiness();
         match readiness {
@@ -235,7 +246,7 @@ impl RxEngine {
     }
 
     /// Places segments until the frame is done, room runs out or the budget does.
-    fn place_uncut(&mut self, nic: &E1000, budget: &mut usize) {
+    fn place_uncut<const H: bool>(&mut self, nic: Hooked<'_, H>, budget: &mut usize) {
         let Some(mut uncut) = self.uncut.take() else { return };
         let mut header = std::mem::take(&mut self.header);
         let count = uncut.plan.count(uncut.frame.len().saturating_sub(uncut.plan.header_len));
@@ -264,7 +275,7 @@ impl RxEngine {
 }
 
 /// Tells the observer about a frame and what became of it; the filters are asked once more for that.
-fn tell_arrival(nic: &E1000, frame: &WireFrame<'_>, placed: Placed, at_once: bool) {
+fn tell_arrival<const H: bool>(nic: Hooked<'_, H>, frame: &WireFrame<'_>, placed: Placed, at_once: bool) {
     nic.tell(|| {
         let regs = nic.regs();
         let disposition = match placed {
@@ -277,7 +288,7 @@ fn tell_arrival(nic: &E1000, frame: &WireFrame<'_>, placed: Placed, at_once: boo
 }
 
 /// A frame met a full FIFO.
-fn lose(nic: &E1000, frame: &WireFrame<'_>) {
+fn lose<const H: bool>(nic: Hooked<'_, H>, frame: &WireFrame<'_>) {
     nic.regs().overrun(frame);
     nic.interrupts().raise(cause::RXO);
 }
@@ -326,6 +337,7 @@ impl Regs {
     }
 
     /// Descriptors that the driver has given, and the most that it can give.
+    #[inline]
     fn rx_free(&self) -> (u32, u32) {
         let len = self.get(reg::RDLEN) / DESC_LEN as u32;
         let (head, tail) = (self.get(reg::RDH), self.get(reg::RDT));
@@ -355,6 +367,7 @@ impl Regs {
         }
     }
 
+    #[inline]
     fn buffer_len(&self) -> usize {
         let control = self.get(reg::RCTL);
         let code = control >> rctl::BSIZE_SHIFT & 3;
@@ -365,6 +378,7 @@ impl Regs {
     }
 
     /// What the filters say about one frame, and what it asks of flow control.
+    #[inline]
     fn admit(&mut self, frame: &WireFrame<'_>, source: Path) -> Result<Accepted, Placed> {
         if !self.hears(source) {
             self.counters.rx_off += 1;
@@ -385,6 +399,7 @@ impl Regs {
     }
 
     /// Decides about one frame: how to store it, or why not. `known`: what the filters have said before.
+    #[inline(always)]
     pub(super) fn plan(
         &mut self,
         frame: &WireFrame<'_>,
@@ -463,6 +478,7 @@ impl Regs {
     }
 
     /// The frame is in memory and its descriptors are written: moves RDH, counts, says what to interrupt with.
+    #[inline(always)]
     pub(super) fn stored(&mut self, plan: &Plan, frame: &WireFrame<'_>, used: u32) -> (Delay, u32) {
         let frames = wire_frames(frame);
         self.count_arrived(frames);

@@ -31,6 +31,7 @@ pub enum Job {
 
 impl Job {
     /// What `offload` asks for. `None`: a request that makes the real part hang.
+    #[inline(always)]
     pub fn of(offload: Option<Offload>, contexts: &Contexts) -> Option<Self> {
         let nothing = Self::Checksums { ip: None, l4: None };
         match offload {

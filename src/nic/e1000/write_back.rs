@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::E1000;
+use super::hooks::Hooked;
 use super::moderation::DelayTimer;
 use super::observe::{Event, Ring, Slot};
 
@@ -74,7 +74,7 @@ pub struct RxWriteBack {
 
 impl RxWriteBack {
     /// Writes it, DD last.
-    pub fn write(&self, nic: &E1000) {
+    pub fn write<const H: bool>(&self, nic: Hooked<'_, H>) {
         let Self { slot, body, status } = *self;
         nic.tell(|| {
             let [a, b, c, d, _, f, g, h] = body;
@@ -124,7 +124,7 @@ impl RxBurst {
     }
 
     /// Writes everything that waits, oldest first.
-    pub fn write(&mut self, nic: &E1000) {
+    pub fn write<const H: bool>(&mut self, nic: Hooked<'_, H>) {
         for filled in self.list.drain(..) {
             filled.write(nic);
         }

@@ -8,7 +8,7 @@ mod report;
 mod send;
 mod view;
 
-use super::E1000;
+use super::hooks::Hooked;
 use super::interrupt::Watch;
 use super::observe::{Event, Fcs, Ring, Slot};
 use super::spec::{DESC_LEN, txd};
@@ -71,7 +71,7 @@ enum Fetched {
 
 impl TxEngine {
     /// Works until the ring is empty, the peer is full, or the budget is used up.
-    pub fn run(&mut self, nic: &E1000) -> Round {
+    pub fn run<const H: bool>(&mut self, nic: Hooked<'_, H>) -> Round {
         let mut budget = None;
         loop {
             let view = nic.regs().tx_view();
@@ -123,6 +123,7 @@ impl TxEngine {
     }
 
     /// Forgets what a reset or a new ring has made void.
+    #[inline]
     fn follow(&mut self, view: &View) {
         if self.resets != view.resets {
             self.contexts = Contexts::default();
@@ -138,6 +139,7 @@ impl TxEngine {
         (self.epoch, self.resets) = (view.epoch, view.resets);
     }
 
+    #[inline]
     fn forget_packet(&mut self) {
         self.packet.clear();
         self.last = None;
@@ -147,7 +149,7 @@ impl TxEngine {
     }
 
     /// Reads descriptors until a packet is complete.
-    fn fetch(&mut self, nic: &E1000, view: &View, budget: &mut u32) -> Fetched {
+    fn fetch<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View, budget: &mut u32) -> Fetched {
         while self.next != view.tail {
             if *budget == 0 {
                 return Fetched::Budget;
@@ -187,6 +189,7 @@ impl TxEngine {
         Fetched::Tail
     }
 
+    #[inline]
     fn note_write_back(&mut self, at: u64, status: u8, report: Report) {
         if report.status {
             self.write_backs.push((at + 12, status | txd::DD));
@@ -195,7 +198,7 @@ impl TxEngine {
     }
 
     /// The ring ended inside a packet: what is there is copied, so that its descriptors can be given back.
-    fn give_back_partial(&mut self, nic: &E1000, view: &View) {
+    fn give_back_partial<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) {
         if let Err(error) = self.packet.absorb(nic.dma()) {
             tell_unreadable(nic, error);
             nic.regs().counters.tx_errors += 1;
@@ -206,15 +209,15 @@ impl TxEngine {
     }
 
     /// Whether a fault has stopped the transmitter, which has something to do.
-    fn hangs(&mut self, nic: &E1000, view: &View) -> bool {
-        let planned = nic.faults().planned(CardFault::TxHang);
-        self.hung = planned
-            && (self.hung || self.next != view.tail && nic.faults().strikes(CardFault::TxHang).is_some());
+    fn hangs<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) -> bool {
+        let planned = nic.planned(CardFault::TxHang);
+        self.hung =
+            planned && (self.hung || self.next != view.tail && nic.strikes(CardFault::TxHang).is_some());
         self.hung
     }
 
     /// The packet is done: its descriptors go back to the driver.
-    fn complete(&mut self, nic: &E1000, view: &View) {
+    fn complete<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) {
         self.report(nic, view);
         self.forget_packet();
     }
@@ -231,7 +234,7 @@ enum Pushed {
     Later,
 }
 
-fn tell_unreadable(nic: &E1000, error: DmaError) {
+fn tell_unreadable<const H: bool>(nic: Hooked<'_, H>, error: DmaError) {
     if let DmaError::NotRam { addr, len } = error {
         nic.tell(|| Event::DmaFailed { ring: Ring::Tx, descriptor: false, address: addr, len });
     }

@@ -6,7 +6,7 @@
 use super::TxEngine;
 use super::view::View;
 use crate::fault::CardFault;
-use crate::nic::e1000::E1000;
+use crate::nic::e1000::hooks::Hooked;
 use crate::nic::e1000::interrupt::{Delay, Watch};
 use crate::nic::e1000::observe::{Event, Ring, Slot};
 use crate::nic::e1000::spec::{DELAY_TICK_NS, DESC_LEN, cause};
@@ -18,11 +18,11 @@ const MOST_LATE: usize = 1 << 16;
 
 impl TxEngine {
     /// Writes DD, then moves TDH, then interrupts.
-    pub(super) fn report(&mut self, nic: &E1000, view: &View) {
+    pub(super) fn report<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) {
         if view.burst > 1 || !self.burst.is_empty() {
             self.gather(nic, view);
         }
-        let late = !self.late.is_empty() || nic.faults().planned(CardFault::LateDone);
+        let late = !self.late.is_empty() || nic.planned(CardFault::LateDone);
         if late && !self.write_backs.is_empty() {
             self.make_late(nic);
         }
@@ -43,7 +43,7 @@ impl TxEngine {
 
     /// Status bytes wait for others: `write_backs` is empty afterwards or has all that waited. Counting begins with the
     /// first descriptor that has RS (13.4.43).
-    fn gather(&mut self, nic: &E1000, view: &View) {
+    fn gather<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) {
         let first = match self.write_backs.first() {
             Some(&(at, _)) if self.burst.is_empty() => (at.wrapping_sub(view.base) / DESC_LEN) as u32,
             None if self.burst.is_empty() => return,
@@ -64,13 +64,13 @@ impl TxEngine {
 
     /// A fault takes the status bytes that are to be written, and all that come while it has any, up to [`MOST_LATE`].
     #[cold]
-    fn make_late(&mut self, nic: &E1000) {
+    fn make_late<const H: bool>(&mut self, nic: Hooked<'_, H>) {
         if self.late.len() >= MOST_LATE {
             return;
         }
         if !self.late.is_empty() {
             self.late.append(&mut self.write_backs);
-        } else if let Some(hit) = nic.faults().strikes(CardFault::LateDone) {
+        } else if let Some(hit) = nic.strikes(CardFault::LateDone) {
             self.late.append(&mut self.write_backs);
             self.late_until = nic.clock.now_ns().saturating_add(hit.time_ns);
             nic.interrupts().watch(Watch::TxLate, Some(self.late_until));
@@ -78,8 +78,8 @@ impl TxEngine {
     }
 
     /// Writes what a fault has made late, when it is time.
-    pub(super) fn write_late(&mut self, nic: &E1000, view: &View) {
-        if nic.clock.now_ns() < self.late_until && nic.faults().planned(CardFault::LateDone) {
+    pub(super) fn write_late<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) {
+        if nic.clock.now_ns() < self.late_until && nic.planned(CardFault::LateDone) {
             return;
         }
         nic.write_tx_status(view.base, &std::mem::take(&mut self.late));
@@ -87,7 +87,7 @@ impl TxEngine {
     }
 
     /// Writes what has gathered, for TIDV.
-    pub(super) fn flush_burst(&mut self, nic: &E1000, view: &View) {
+    pub(super) fn flush_burst<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) {
         if self.burst.is_empty() {
             return;
         }
@@ -96,10 +96,10 @@ impl TxEngine {
     }
 }
 
-impl E1000 {
+impl<const H: bool> Hooked<'_, H> {
     /// Writes status bytes, after everything that went before.
     #[inline]
-    fn write_tx_status(&self, base: u64, list: &[(u64, u8)]) {
+    fn write_tx_status(self, base: u64, list: &[(u64, u8)]) {
         fence(Ordering::Release);
         for &(at, status) in list {
             self.tell_tx_write_back(base, at, status);
@@ -109,7 +109,7 @@ impl E1000 {
     }
 
     /// On a strict board with an observer, what lies in memory goes along, to be compared with what was fetched.
-    fn tell_tx_write_back(&self, base: u64, at: u64, status: u8) {
+    fn tell_tx_write_back(self, base: u64, at: u64, status: u8) {
         self.tell(|| {
             let address = at - 12;
             let slot = Slot { index: (address.wrapping_sub(base) / DESC_LEN) as u32, address };

@@ -9,7 +9,7 @@ use crate::fault::CardFault;
 use crate::memory::DmaError;
 use crate::netport::segment::SegmentPlan;
 use crate::netport::{Delivery, Frame, FrameMeta, Offloads};
-use crate::nic::e1000::E1000;
+use crate::nic::e1000::hooks::Hooked;
 use crate::nic::e1000::link::Path;
 use crate::nic::e1000::observe::{Disposition, Event, Fcs, SentFrame};
 use crate::nic::e1000::spec::{FCS_LEN, MAX_TX_FRAME, MIN_FRAME, reg};
@@ -31,8 +31,8 @@ pub(super) enum Outgoing {
 
 impl TxEngine {
     /// Sends the packet that has just been completed.
-    pub(super) fn send(&mut self, nic: &E1000, view: &View) -> Pushed {
-        if nic.faults().strikes(CardFault::DmaError).is_some() {
+    pub(super) fn send<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View) -> Pushed {
+        if nic.strikes(CardFault::DmaError).is_some() {
             return self.give_up(nic, Disposition::Unreadable);
         }
         let job = Job::of(self.packet.offload(), &self.contexts);
@@ -58,7 +58,7 @@ impl TxEngine {
         }
     }
 
-    fn give_up(&mut self, nic: &E1000, disposition: Disposition) -> Pushed {
+    fn give_up<const H: bool>(&mut self, nic: Hooked<'_, H>, disposition: Disposition) -> Pushed {
         nic.tell(|| {
             let rest = self.packet.len();
             let (mss, checksum_left, fcs) = (None, false, Fcs::Appended);
@@ -68,14 +68,14 @@ impl TxEngine {
         Pushed::Done
     }
 
-    fn give_up_unreadable(&mut self, nic: &E1000, error: DmaError) -> Pushed {
+    fn give_up_unreadable<const H: bool>(&mut self, nic: Hooked<'_, H>, error: DmaError) -> Pushed {
         tell_unreadable(nic, error);
         self.give_up(nic, Disposition::Unreadable)
     }
 
-    fn send_frame(
+    fn send_frame<const H: bool>(
         &mut self,
-        nic: &E1000,
+        nic: Hooked<'_, H>,
         view: &View,
         job: &Job,
         tag: Option<(u16, u16)>,
@@ -129,9 +129,9 @@ impl TxEngine {
         pushed
     }
 
-    fn send_segmented(
+    fn send_segmented<const H: bool>(
         &mut self,
-        nic: &E1000,
+        nic: Hooked<'_, H>,
         view: &View,
         job: &Job,
         tag: Option<(u16, u16)>,
@@ -172,7 +172,7 @@ impl TxEngine {
     }
 
     /// Offers a frame to whoever is at the other end; what it does not take now is kept.
-    fn offer(&mut self, nic: &E1000, view: &View, frame: &Frame<'_>) -> Pushed {
+    fn offer<const H: bool>(&mut self, nic: Hooked<'_, H>, view: &View, frame: &Frame<'_>) -> Pushed {
         let refused = match view.path {
             Path::Loopback => (!nic.loop_back(frame, None)).then_some(Pushed::Later),
             Path::Wire | Path::Down => (nic.port().send(frame) == Delivery::Full).then_some(Pushed::Full),
@@ -188,7 +188,13 @@ impl TxEngine {
     }
 
     /// A frame with an FCS of the driver's own that is not the frame's: every MAC on the wire drops it.
-    fn offer_damaged(&mut self, nic: &E1000, view: &View, frame: &Frame<'_>, fcs: Option<[u8; 4]>) -> Pushed {
+    fn offer_damaged<const H: bool>(
+        &mut self,
+        nic: Hooked<'_, H>,
+        view: &View,
+        frame: &Frame<'_>,
+        fcs: Option<[u8; 4]>,
+    ) -> Pushed {
         nic.tell(|| Event::Sent(sent_frame(frame, Fcs::Missing, Disposition::BadFcs)));
         if view.path == Path::Loopback {
             // A full queue loses it: nothing depends on a damaged frame.
@@ -200,7 +206,12 @@ impl TxEngine {
     }
 
     /// Goes on with what was kept.
-    pub(super) fn push_outgoing(&mut self, nic: &E1000, view: &View, budget: &mut u32) -> Pushed {
+    pub(super) fn push_outgoing<const H: bool>(
+        &mut self,
+        nic: Hooked<'_, H>,
+        view: &View,
+        budget: &mut u32,
+    ) -> Pushed {
         match self.outgoing.take() {
             None => Pushed::Done,
             Some(Outgoing::Frame { bytes, meta }) => {
@@ -223,9 +234,9 @@ impl TxEngine {
     }
 
     /// Cuts and offers segments until the peer is full or the budget is used up.
-    fn push_segments(
+    fn push_segments<const H: bool>(
         &mut self,
-        nic: &E1000,
+        nic: Hooked<'_, H>,
         view: &View,
         budget: &mut u32,
         (bytes, plan, mut next, tag): (Vec<u8>, SegmentPlan, usize, Option<(u16, u16)>),
@@ -263,7 +274,13 @@ impl TxEngine {
     }
 
     /// Counts the segments that the peer makes of a frame of `len` bytes which it took uncut.
-    fn note_cut(&mut self, nic: &E1000, view: &View, head: &[u8], (len, header, mss): (usize, usize, usize)) {
+    fn note_cut<const H: bool>(
+        &mut self,
+        nic: Hooked<'_, H>,
+        view: &View,
+        head: &[u8],
+        (len, header, mss): (usize, usize, usize),
+    ) {
         let payload = len.saturating_sub(header);
         let (full, rest) = (payload / mss.max(1), payload % mss.max(1));
         let shortest = if view.pad { MIN_FRAME } else { 0 };
@@ -278,6 +295,7 @@ impl TxEngine {
         regs.counters.tx_gso_frames += 1;
     }
 
+    #[inline(always)]
     fn note_sent(&mut self, head: &[u8], len: usize, count: u64) {
         match self.sent.last_mut() {
             Some(last) if last.len == len => last.count += count,

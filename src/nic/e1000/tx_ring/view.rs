@@ -36,6 +36,7 @@ pub(super) struct View {
 }
 
 impl Regs {
+    #[inline(always)]
     pub(super) fn tx_view(&mut self) -> View {
         let control = self.get(reg::TCTL);
         let path = self.path();
@@ -66,6 +67,7 @@ impl Regs {
     }
 
     /// The descriptors up to `next` are done and `sent` has left: moves TDH, counts, says what to interrupt with.
+    #[inline(always)]
     pub(super) fn tx_done(&mut self, view: &View, next: u32, sent: &[WireFrames]) -> u32 {
         for &frames in sent {
             self.count_transmitted(frames);
