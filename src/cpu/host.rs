@@ -119,11 +119,11 @@ impl HostPage {
         // SAFETY: in the page by the caller's promise.
         let at = unsafe { self.0.as_ptr().add(offset as usize) };
         let (mut low, mut high) = (old as u64, (old >> 64) as u64);
-        // SAFETY: one locked instruction on aligned memory inside the page. RBX cannot be named as an operand,
-        // so it is exchanged around the instruction.
+        // SAFETY: one locked instruction on aligned memory inside the page. RBX cannot be named as an operand, so it is
+        // exchanged around the instruction; the others are named, since RBX is one of those that `reg` stands for.
         unsafe {
-            std::arch::asm!("xchg rbx, {b}", "lock cmpxchg16b [{p}]", "mov rbx, {b}",
-                b = inout(reg) new as u64 => _, p = in(reg) at, in("rcx") (new >> 64) as u64,
+            std::arch::asm!("xchg rbx, rsi", "lock cmpxchg16b [rdi]", "mov rbx, rsi",
+                inout("rsi") new as u64 => _, in("rdi") at, in("rcx") (new >> 64) as u64,
                 inout("rax") low, inout("rdx") high, options(nostack));
         }
         u128::from(low) | u128::from(high) << 64

@@ -70,7 +70,7 @@ def the_guest_runs_and_ends():
         # GPRC, the count of good frames received, cannot be written.
         vm.run("set -- $(cat /sys/class/net/eth0/device/resource); devmem $(($1 + 0x4074)) 32 5", SLOW)
         vm.run("ethtool -d eth0 > /dev/null; ping -c 3 10.0.2.2", SLOW)
-        vm.agent().run("poweroff", SLOW)
+        vm.agent().call("poweroff", SLOW)
         want(vm.wait_end(SLOW) == 0, "no power-off")
         result, said = vm.result(), vm.console.decode(errors="replace")
 
