@@ -176,6 +176,8 @@ impl<M: Machine> Interpreter<M> {
     /// A code breakpoint is a fault, but as RFLAGS.RF goes it is delivered like a trap: with the flag as it is.
     fn raise_debug(&mut self, m: &mut M, hits: u64) -> Result<(), Exit> {
         let e = self.cpu.debug_exception(hits);
+        // Counted, so that a handler that begins at a breakpoint uses the budget up.
+        self.retired += 1;
         self.deliver(m, e, Source::Event, self.cpu.state.rip)
     }
 }

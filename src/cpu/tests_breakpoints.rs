@@ -65,6 +65,15 @@ fn three() -> Program {
 }
 
 #[test]
+fn a_handler_that_begins_at_a_breakpoint_uses_the_budget_up() {
+    let mut p = three();
+    p.set(0, CODE + 5, enable(0, 0, 1));
+    p.set(1, DB, enable(1, 0, 1));
+    assert_eq!(p.run_at_most(20), Exit::Budget);
+    assert_eq!(p.i.cpu.state.rip, DB);
+}
+
+#[test]
 fn a_code_breakpoint_is_a_fault_and_rf_goes_past_it() {
     let mut p = three();
     p.set(1, CODE + 7, enable(1, 0, 1));
