@@ -56,6 +56,11 @@ fn fold(mut acc: u64) -> u16 {
     acc as u16
 }
 
+/// Equality of ones' complement numbers, which have two zeroes.
+pub fn equal(a: u16, b: u16) -> bool {
+    a == b || [a, b].iter().all(|sum| [0, 0xffff].contains(sum))
+}
+
 /// Sums `frame` from `start` up to `end` (exclusive), including what the field holds, and stores the
 /// complement big-endian at `at`. Does nothing when a position lies outside the frame.
 pub fn insert(frame: &mut [u8], start: usize, end: usize, at: usize) {

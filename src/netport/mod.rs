@@ -9,6 +9,7 @@ mod finish;
 mod frame;
 mod port;
 pub mod segment;
+pub mod transport;
 
 pub use finish::{OwnedFrame, finish, fits};
 pub use frame::{CsumRequest, Frame, FrameMeta, Gso, GsoKind, MAX_FRAME};

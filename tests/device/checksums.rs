@@ -2,7 +2,9 @@
 //! and what the transmitter inserts.
 
 use etherparse::{IpFragOffset, IpHeaders, Ipv4Extensions, Ipv4Header, Ipv4Options, PacketBuilder};
-use minivmm::nic::e1000::spec::{ctrl, rctl, reg, rxcsum, rxd, txd};
+use minivmm::netport::checksum::Sum;
+use minivmm::netport::{FrameMeta, Offloads, OwnedFrame, finish};
+use minivmm::nic::e1000::spec::{ctrl, rctl, reg, rxcsum, rxd, tctl, txd};
 use minivmm::nic::e1000::testing::{MAC, OTHER, TX_BUFFERS, TestNic};
 use proptest::prelude::*;
 
@@ -56,6 +58,85 @@ fn packet() -> impl Strategy<Value = Packet> {
         .prop_map(|(v4, tcp, tagged, options, payload)| Packet { v4, tcp, tagged, options, payload })
 }
 
+/// What a driver asks for: a checksum from `start` on, to be put at `at`.
+struct Request {
+    frame: Vec<u8>,
+    start: usize,
+    at: usize,
+}
+
+/// What makes a request one whose checksum comes out wrong on the real part, or covers more than the packet.
+#[derive(Debug, Clone, PartialEq)]
+enum Slip {
+    Seed(u16),
+    At(usize),
+    Start(usize),
+    Padding(Vec<u8>),
+    Fragment,
+    Longer,
+}
+
+fn slip() -> impl Strategy<Value = Slip> {
+    let padding = proptest::collection::vec(any::<u8>(), 1..30);
+    prop_oneof![
+        (1..0xffffu16).prop_map(Slip::Seed),
+        (1..6usize).prop_map(Slip::At),
+        (1..6usize).prop_map(Slip::Start),
+        padding.prop_map(Slip::Padding),
+        Just(Slip::Fragment),
+        Just(Slip::Longer),
+    ]
+}
+
+impl Slip {
+    fn happen(&self, packet: &Packet, request: &mut Request) {
+        let frame = &mut request.frame;
+        let ip = packet.ip_at();
+        let mut add = |at: usize, more: u16| {
+            let field = frame.get_mut(at..at + 2).unwrap();
+            let sum = u32::from(field[0]) << 8 | u32::from(field[1]);
+            let sum = sum + u32::from(more);
+            field.copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
+        };
+        match self {
+            Slip::Seed(error) => add(request.at, *error),
+            Slip::At(bytes) => request.at += bytes,
+            Slip::Start(bytes) => request.start -= bytes,
+            Slip::Padding(bytes) => frame.extend(bytes),
+            Slip::Fragment if packet.v4 => frame[ip + 6] |= 0x20,
+            Slip::Fragment => {}
+            Slip::Longer => add(ip + if packet.v4 { 2 } else { 4 }, 8),
+        }
+    }
+}
+
+impl Request {
+    /// As a driver should.
+    fn of(packet: &Packet) -> Self {
+        let (mut frame, start) = (packet.bytes(), packet.l4_at());
+        let at = start + if packet.tcp { 16 } else { 6 };
+        let mut seed = Sum::new(if packet.tcp { 6 } else { 17 });
+        seed.add(&frame[packet.ip_at() + if packet.v4 { 12 } else { 8 }..][..if packet.v4 { 8 } else { 32 }]);
+        seed.add_word((frame.len() - start) as u16);
+        frame[at..at + 2].copy_from_slice(&seed.folded().to_be_bytes());
+        Self { frame, start, at }
+    }
+
+    /// The frame as a peer with these abilities gets it.
+    fn send(&self, accepts: Offloads) -> (Vec<u8>, FrameMeta) {
+        let mut bench = TestNic::default();
+        bench.start_tx(16);
+        bench.write(reg::TCTL, tctl::EN);
+        bench.peer.set_accepts(accepts);
+        bench.poke(TX_BUFFERS, &self.frame);
+        bench.queue_descriptor([(self.start << 32 | self.at << 40) as u64, u64::from(txd::DEXT)]);
+        let command = txd::EOP | txd::IFCS | txd::RS;
+        bench.queue_data(TX_BUFFERS, self.frame.len() as u32, command, txd::POPTS_TXSM, 0);
+        bench.ring_doorbell();
+        bench.peer.take().unwrap()
+    }
+}
+
 /// Status and errors that the descriptor of `frame` shows.
 fn verdict(frame: &[u8], rxcsum: u32) -> (u8, u8) {
     let mut bench = TestNic::default();
@@ -90,6 +171,25 @@ proptest! {
         let udp_sum = packet.l4_at() + 6;
         prop_assume!(packet.tcp || frame[udp_sum..udp_sum + 2] != [0, 0]);
         prop_assert_eq!(verdict(&frame, rxcsum), (status as u8, errors));
+    }
+
+    #[test]
+    fn a_checksum_is_left_to_the_peer_only_if_it_comes_out_right(
+        packet in packet(), slip in proptest::option::of(slip()),
+    ) {
+        let mut request = Request::of(&packet);
+        if let Some(slip) = &slip {
+            slip.happen(&packet, &mut request);
+        }
+        let (done_here, meta) = request.send(Offloads::default());
+        prop_assert_eq!(meta.csum, None);
+        let (bytes, meta) = request.send(Offloads { csum: true, tso4: true, tso6: true });
+        prop_assert!(meta.csum.is_none() == slip.is_some() || !packet.v4 && slip == Some(Slip::Fragment));
+        let wire = finish(OwnedFrame { bytes, meta }).unwrap();
+        prop_assert_eq!(&wire[0].bytes, &done_here, "the same on the wire");
+        if slip.is_none() {
+            prop_assert_eq!(verdict(&done_here, rxcsum::TUOFL).1, 0, "and right");
+        }
     }
 
     #[test]

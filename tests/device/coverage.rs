@@ -384,6 +384,11 @@ const ROWS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "7.4",
+        "left to the peer: its own field, a right seed, no padding; else inserted here",
+        &["checksums::a_checksum_is_left_to_the_peer_only_if_it_comes_out_right"],
+    ),
+    (
         "7.5",
         "v4, v6, TCP, UDP, any pieces, against etherparse",
         &["segmentation::segments_are_good_whatever_the_pieces"],

@@ -6,6 +6,7 @@
 use super::spec::txd;
 use super::tx_context::Context;
 use crate::memory::{DmaError, DmaHandle, GuestSlice};
+use crate::netport::{Frame, FrameMeta};
 
 /// Most bytes that a packet may gather: PAYLEN's 20 bits and a header.
 pub const MAX_PACKET: usize = (1 << 20) + 256;
@@ -123,6 +124,25 @@ pub struct Gathered<'a> {
     pub head: Vec<u8>,
     /// Still the guest's.
     pub body: Vec<GuestSlice<'a>>,
+}
+
+impl Gathered<'_> {
+    /// The packet's bytes.
+    pub fn len(&self) -> usize {
+        self.lent().len()
+    }
+
+    /// Makes all bytes private.
+    pub fn make_whole(&mut self) {
+        let mut head = std::mem::take(&mut self.head);
+        self.lent().copy_to(&mut head);
+        self.head = head;
+        self.body.clear();
+    }
+
+    fn lent(&self) -> Frame<'_> {
+        Frame { head: &self.head, body: &self.body, meta: FrameMeta::default() }
+    }
 }
 
 impl Packet {

@@ -8,6 +8,7 @@ use super::tx_context::Contexts;
 use super::tx_frame::Offload;
 use crate::netport::checksum::{self, Sum, load, store};
 use crate::netport::segment::{Insert, IpVersion, L4, SegmentPlan};
+use crate::netport::transport::Transport;
 use crate::netport::{CsumRequest, FrameMeta, Gso, GsoKind, Offloads};
 
 /// TCP's CWR bit: cutters disagree about it, so such packets are cut here.
@@ -81,11 +82,15 @@ fn request(l4: &Insert) -> Option<CsumRequest> {
     Some(CsumRequest { start: u16::try_from(l4.start).ok()?, offset: u16::try_from(offset).ok()? })
 }
 
-/// Inserts the checksums into a whole frame in private memory.
-pub fn finish_checksums(frame: &mut [u8], ip: Option<Insert>, l4: Option<Insert>) {
+/// Inserts the IP header's checksum.
+pub fn insert_ip(frame: &mut [u8], ip: Option<Insert>) {
     if let Some(ip) = ip {
         checksum::insert(frame, ip.start, ip.end, ip.at);
     }
+}
+
+/// Inserts the transport checksum into a whole frame in private memory.
+pub fn insert_l4(frame: &mut [u8], l4: Option<Insert>) {
     if let Some(l4) = l4 {
         let udp = l4.at.checked_sub(l4.start) == Some(UDP_CHECKSUM);
         let insert = if udp { checksum::insert_udp } else { checksum::insert };
@@ -93,12 +98,14 @@ pub fn finish_checksums(frame: &mut [u8], ip: Option<Insert>, l4: Option<Insert>
     }
 }
 
-/// Leaves the transport checksum to the peer; the IP header's is inserted here.
-pub fn pass_checksums(head: &mut [u8], ip: Option<Insert>, l4: Option<Insert>) -> FrameMeta {
-    if let Some(ip) = ip {
-        checksum::insert(head, ip.start, ip.end, ip.at);
-    }
-    FrameMeta { csum: l4.as_ref().and_then(request), ..FrameMeta::default() }
+/// Leaves the transport checksum of a frame of `len` bytes to the peer. `None` unless it is TCP's or UDP's own, the
+/// driver has put the pseudo-header's sum into its field, and nothing but the packet is summed: peers that deliver
+/// the frame without computing take it for right, whatever the real part would have made of it.
+pub fn pass_l4(head: &[u8], len: usize, l4: &Insert) -> Option<FrameMeta> {
+    let found = Transport::find(head, len)?;
+    let own = found.range == (l4.start..len) && found.checksum == l4.at;
+    let right = own && found.is_seed(load(head, l4.at)?);
+    right.then(|| FrameMeta { csum: request(l4), ..FrameMeta::default() })
 }
 
 /// Leaves the cutting to the peer: makes the prototype header one of a big frame of `len` bytes. `None`
@@ -112,7 +119,10 @@ pub fn pass_segmentation(head: &mut [u8], len: usize, plan: &SegmentPlan) -> Opt
     let as_driver_wrote = load(head, l4_start + 16)?;
     let standard = l4.at == l4_start + 16 && l4.start == l4_start && l4.end >= len;
     // A wrong seed has to give the wrong checksum that it gives on the real part.
-    if !standard || !equal_sums(as_driver_wrote, seed.folded()) || head.get(l4_start + 13)? & TCP_CWR != 0 {
+    if !standard
+        || !checksum::equal(as_driver_wrote, seed.folded())
+        || head.get(l4_start + 13)? & TCP_CWR != 0
+    {
         return None;
     }
     let ip_len = len - plan.ip_start;
@@ -162,9 +172,4 @@ fn standard_headers(head: &[u8], plan: &SegmentPlan) -> Option<(GsoKind, std::op
             good.then_some((GsoKind::Tcp6, ip + 8..ip + 40))
         }
     }
-}
-
-/// Equality of ones' complement numbers, which have two zeroes.
-fn equal_sums(a: u16, b: u16) -> bool {
-    a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0)
 }

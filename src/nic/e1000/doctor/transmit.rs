@@ -153,7 +153,7 @@ impl Watch {
                 if matches!(frame.disposition, Disposition::Sent | Disposition::LoopedBack) =>
             {
                 if let Some(asked) = &self.asked
-                    && sums::is_good(&frame, asked) == Some(false)
+                    && sums::is_good(&frame) == Some(false)
                 {
                     let len = frame.head.len() + frame.rest;
                     chart.note(&TX_BAD_SUM, || {

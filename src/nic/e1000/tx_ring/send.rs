@@ -15,7 +15,7 @@ use crate::nic::e1000::observe::{Disposition, Event, Fcs, SentFrame};
 use crate::nic::e1000::spec::{FCS_LEN, MAX_TX_FRAME, MIN_FRAME, reg};
 use crate::nic::e1000::stats::{Cast, WireFrames};
 use crate::nic::e1000::tx_frame::insert_tag;
-use crate::nic::e1000::tx_offload::{Job, finish_checksums, pass_checksums, pass_segmentation};
+use crate::nic::e1000::tx_offload::{Job, insert_ip, insert_l4, pass_l4, pass_segmentation};
 
 /// Packets up to this many bytes are copied whole: cheaper than lending pieces.
 const COPY_WHOLE: usize = 512;
@@ -104,11 +104,13 @@ impl TxEngine {
         } else {
             Fcs::Missing
         };
-        let mut meta = FrameMeta::default();
-        if passed.is_some() {
-            meta = pass_checksums(&mut gathered.head, ip, l4);
-        } else {
-            finish_checksums(&mut gathered.head, ip, l4);
+        insert_ip(&mut gathered.head, ip);
+        let left =
+            l4.filter(|_| passed.is_some()).and_then(|l4| pass_l4(&gathered.head, gathered.len(), &l4));
+        let mut meta = left.unwrap_or_default();
+        if l4.is_some() && meta.csum.is_none() {
+            gathered.make_whole();
+            insert_l4(&mut gathered.head, l4);
         }
         if gathered.body.is_empty() && own_fcs.is_none() {
             pad(view, &mut gathered.head);
@@ -153,10 +155,8 @@ impl TxEngine {
         self.fcs = Fcs::Appended;
         let meta = passed.and_then(|_| pass_segmentation(&mut gathered.head, len, &plan));
         let Some(meta) = meta else {
-            let rest = Frame { head: &[], body: &gathered.body, meta: FrameMeta::default() };
-            let mut bytes = gathered.head;
-            rest.copy_to(&mut bytes);
-            self.outgoing = Some(Outgoing::Cut { bytes, plan, next: 0, tag });
+            gathered.make_whole();
+            self.outgoing = Some(Outgoing::Cut { bytes: gathered.head, plan, next: 0, tag });
             return Pushed::Later;
         };
         if meta.gso.is_none() && gathered.body.is_empty() {
