@@ -1,4 +1,5 @@
 """A network namespace of our own, with or without root: the script runs again inside it."""
+import atexit
 import ctypes
 import os
 import shutil
@@ -26,6 +27,8 @@ def enter(script):
     how = ["--net"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--net"]
     # exec keeps the pid, which is how the inner run recognises itself.
     os.environ[MARK] = str(os.getpid())
+    # What is to be done at exit, such as removing temporary folders, nobody would do after it.
+    atexit._run_exitfuncs()
     try:
         os.execvp("unshare", ["unshare", *how, "--", sys.executable, script, *sys.argv[1:]])
     except OSError as error:

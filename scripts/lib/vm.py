@@ -72,6 +72,11 @@ class Vm:
         with self.changed:
             self.changed.notify_all()
 
+    def _read_to_the_end(self):
+        """Of a program that has ended; not with `changed` held, which the reader needs."""
+        if not self.alive():
+            self.reader.join(5)
+
     def elapsed(self):
         """Seconds since the process was started."""
         return time.monotonic() - self.start
@@ -80,11 +85,11 @@ class Vm:
         """Waits until `text` (bytes) was printed on the console; returns the seconds since the start."""
         end = time.monotonic() + timeout
         with self.changed:
-            while text not in self.console:
-                left = end - time.monotonic()
-                if left <= 0 or not self.alive():
-                    raise self.failure(f"{text.decode()!r} did not appear on the console")
+            while text not in self.console and self.alive() and (left := end - time.monotonic()) > 0:
                 self.changed.wait(min(left, 0.2))
+        self._read_to_the_end()
+        if text not in self.console:
+            raise self.failure(f"{text.decode()!r} did not appear on the console")
         return self.elapsed()
 
     def type(self, text):
@@ -100,10 +105,17 @@ class Vm:
         return self.process.poll() is None
 
     def failure(self, what):
-        """An error that shows the end of the console."""
+        """An error that shows the end of the console. Of a program that has ended its own last line comes first, since what
+        did not happen is only what follows from that."""
+        if self.alive():
+            first = f"{what} ({self.program} still running)"
+        else:
+            self._read_to_the_end()
+            lines = self.console.decode("utf-8", "replace").splitlines()
+            said = next((line for line in reversed(lines) if line.startswith(f"{self.program}: ")), f"{self.program}:")
+            first = f"{said} (status {self.process.returncode}; {what})"
         tail = self.console[-2500:].decode("utf-8", "replace")
-        state = "still running" if self.alive() else f"ended with status {self.process.returncode}"
-        return Failed(f"{what} ({self.program} {state}). Console:\n{tail}")
+        return Failed(f"{first}. Console:\n{tail}")
 
     def agent(self, timeout=60):
         """The guest agent, once it is ready."""

@@ -11,7 +11,7 @@ use super::config::{AddressChoice, MAX_MEMORY, MIN_MEMORY, PciAddress};
 use super::error::{Wrong, quoted};
 use crate::machine::pc::RESERVED_SLOTS;
 
-/// Slots left for `-device`.
+/// Slots left for `-device`; one less with `-bios`, whose ISA bridge is elsewhere.
 pub(super) const FREE_SLOTS: usize = 32 - RESERVED_SLOTS.len();
 /// Longest id.
 const MAX_ID: usize = 64;

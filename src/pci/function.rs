@@ -81,32 +81,47 @@ pub enum PowerState {
     D3hot,
 }
 
-/// A PCI function's device side.
+/// A PCI function's device side. Only [`Function::identity`] must be given: the rest is that of a function that is nothing
+/// but its configuration space, as bridges are.
 pub trait Function: Debug + Send + Sync {
     /// The header's constants.
     fn identity(&self) -> Identity;
 
-    /// The BARs, in ascending index.
-    fn bars(&self) -> Vec<BarSpec>;
+    /// The BARs, in ascending index; none by default. A function that has some has [`Function::bar_read`] and
+    /// [`Function::bar_write`], too.
+    fn bars(&self) -> Vec<BarSpec> {
+        Vec::new()
+    }
 
     /// Reads `access.width` bytes at `offset` in BAR `bar`. Called only while Command decodes the BAR.
     ///
     /// # Errors
     /// [`AccessError`]; the guest reads all-ones.
-    fn bar_read(&self, bar: u8, offset: u64, access: &Access<'_>) -> Result<u64, AccessError>;
+    fn bar_read(&self, _bar: u8, _offset: u64, _access: &Access<'_>) -> Result<u64, AccessError> {
+        Err(AccessError::NoRegister)
+    }
 
     /// Writes `access.width` bytes at `offset` in BAR `bar`. Called only while Command decodes the BAR.
     ///
     /// # Errors
     /// [`AccessError`]; the write is lost.
-    fn bar_write(&self, bar: u8, offset: u64, value: u64, access: &Access<'_>) -> Result<(), AccessError>;
+    fn bar_write(
+        &self,
+        _bar: u8,
+        _offset: u64,
+        _value: u64,
+        _access: &Access<'_>,
+    ) -> Result<(), AccessError> {
+        Err(AccessError::NoRegister)
+    }
 
     /// Command.BME changed to `on`; the DMA handle has been switched already. A device with work waiting
     /// looks at it again.
-    fn bus_master_changed(&self, on: bool);
+    fn bus_master_changed(&self, _on: bool) {}
 
-    /// RST#: everything to its power-on state. The header resets configuration space itself.
-    fn bus_reset(&self);
+    /// RST#: everything to its power-on state. The header resets configuration space itself, so that only a function with
+    /// state of its own does anything.
+    fn bus_reset(&self) {}
 
     /// The capability list, in its order.
     fn capabilities(&self) -> Vec<Capability> {

@@ -3,8 +3,7 @@
 //! A guest that knows this chip finds the ECAM window in PCIEXBAR (Intel 3 Series datasheet, section 5.1.16).
 //! The window does not move: the register is read-only here.
 
-use super::{BarSpec, ConfigRegister, Function, Identity};
-use crate::bus::{Access, AccessError};
+use super::{ConfigRegister, Function, Identity};
 
 const PCIEXBAR: u8 = 0x60;
 const PCIEXBAR_ENABLE: u64 = 1;
@@ -38,22 +37,6 @@ impl Function for HostBridge {
             max_lat: 0,
         }
     }
-
-    fn bars(&self) -> Vec<BarSpec> {
-        Vec::new()
-    }
-
-    fn bar_read(&self, _: u8, _: u64, _: &Access<'_>) -> Result<u64, AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bar_write(&self, _: u8, _: u64, _: u64, _: &Access<'_>) -> Result<(), AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bus_master_changed(&self, _: bool) {}
-
-    fn bus_reset(&self) {}
 
     fn config_registers(&self) -> Vec<ConfigRegister> {
         let value = self.ecam_base | PCIEXBAR_64_BUSES | PCIEXBAR_ENABLE;

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::sync::Mutex;
 
-use super::{BarSpec, ConfigRegister, Function, Identity};
-use crate::bus::{Access, AccessError, Width};
+use super::{ConfigRegister, Function, Identity};
+use crate::bus::Width;
 
 /// PAM0: the last piece in its upper half; PAM1 to PAM6: two pieces each, the lower one in the lower half.
 const PAM0: u8 = 0x59;
@@ -80,20 +80,6 @@ impl Function for I440Fx {
             max_lat: 0,
         }
     }
-
-    fn bars(&self) -> Vec<BarSpec> {
-        Vec::new()
-    }
-
-    fn bar_read(&self, _: u8, _: u64, _: &Access<'_>) -> Result<u64, AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bar_write(&self, _: u8, _: u64, _: u64, _: &Access<'_>) -> Result<(), AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bus_master_changed(&self, _: bool) {}
 
     fn bus_reset(&self) {
         self.change(|pam| *pam = [0; PAM_REGISTERS]);

@@ -3,8 +3,7 @@
 //! It is here so that a guest finds a parent for the legacy devices. Its power-management and interrupt
 //! routing registers read zero, "not enabled": those are fixed on this machine and ACPI tells about them.
 
-use super::{BarSpec, Function, Identity};
-use crate::bus::{Access, AccessError};
+use super::{Function, Identity};
 
 /// The ISA bridge.
 #[derive(Debug)]
@@ -24,20 +23,4 @@ impl Function for IsaBridge {
             max_lat: 0,
         }
     }
-
-    fn bars(&self) -> Vec<BarSpec> {
-        Vec::new()
-    }
-
-    fn bar_read(&self, _: u8, _: u64, _: &Access<'_>) -> Result<u64, AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bar_write(&self, _: u8, _: u64, _: u64, _: &Access<'_>) -> Result<(), AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bus_master_changed(&self, _: bool) {}
-
-    fn bus_reset(&self) {}
 }

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use super::{BarSpec, ConfigRegister, Function, Identity};
-use crate::bus::{Access, AccessError, Width};
+use super::{ConfigRegister, Function, Identity};
+use crate::bus::Width;
 
 /// PIRQRC[A:D]: bits 3:0 an ISA interrupt, bit 7 none.
 const ROUTES: u8 = 0x60;
@@ -49,20 +49,6 @@ impl Function for Piix3 {
             max_lat: 0,
         }
     }
-
-    fn bars(&self) -> Vec<BarSpec> {
-        Vec::new()
-    }
-
-    fn bar_read(&self, _: u8, _: u64, _: &Access<'_>) -> Result<u64, AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bar_write(&self, _: u8, _: u64, _: u64, _: &Access<'_>) -> Result<(), AccessError> {
-        Err(AccessError::NoRegister)
-    }
-
-    fn bus_master_changed(&self, _: bool) {}
 
     fn bus_reset(&self) {
         (0..ROUTE_COUNT).for_each(|n| (self.route)(n, ROUTE_RESET));

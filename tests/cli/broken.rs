@@ -467,13 +467,12 @@ fn values_that_are_not_utf8() {
 }
 
 #[test]
-fn the_bus_has_thirty_free_slots() {
-    let words = |nics: usize| -> Vec<&str> {
-        ["-kernel", "k"]
-            .into_iter()
-            .chain(std::iter::repeat_n(["-device", "e1000"], nics).flatten())
-            .collect()
+fn the_bus_has_thirty_free_slots_and_with_firmware_one_less() {
+    let words = |first: [&'static str; 2], nics: usize| -> Vec<&str> {
+        first.into_iter().chain(std::iter::repeat_n(["-device", "e1000"], nics).flatten()).collect()
     };
-    assert!(parse(&words(30)).is_ok());
-    check(&words(31), &["the PCI bus has 30 slots for devices and all are taken"]);
+    assert!(parse(&words(["-kernel", "k"], 30)).is_ok());
+    check(&words(["-kernel", "k"], 31), &["the PCI bus has 30 slots for devices and all are taken"]);
+    assert!(parse(&words(["-bios", "b"], 29)).is_ok());
+    check(&words(["-bios", "b"], 30), &["the PCI bus has 29 slots for devices and all are taken"]);
 }

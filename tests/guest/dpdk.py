@@ -20,16 +20,15 @@ LOG = "/tmp/testpmd"
 # Sends and then waits for the answers of this many: fewer than the driver's receive ring holds.
 BURST = 128
 SWAPPED = 20000 if ARGS.long else 2000
+FOLDER = tempfile.TemporaryDirectory(prefix="minivmm-dpdk-")
+MONITOR = os.path.join(FOLDER.name, "monitor")
 vm = None
-monitor = None
 
 
 def boot():
-    global vm, monitor
-    folder = tempfile.mkdtemp()
-    monitor = os.path.join(folder, "monitor")
+    global vm
     # vnet_hdr=off: each frame passes the tap as on a wire.
-    vm = harness.boot_debian(ARGS, tap="tap,id=n0,vnet_hdr=off", options=("-monitor", f"unix:{monitor},server=on,wait=off", "-d", "guest_errors"))
+    vm = harness.boot_debian(ARGS, tap="tap,id=n0,vnet_hdr=off", options=("-monitor", f"unix:{MONITOR},server=on,wait=off", "-d", "guest_errors"))
     vm.run("insmod /lib/modules/uio.ko; insmod /lib/modules/uio_pci_generic.ko; mkdir /dev/hugepages; "
            "mount -t hugetlbfs none /dev/hugepages", 60)
     vm.run("echo 8086 100e > /sys/bus/pci/drivers/uio_pci_generic/new_id; ls /dev/uio0", 60)
@@ -138,7 +137,7 @@ def a_lost_link_is_told_by_interrupt():
 
 def hmp(line):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-        s.connect(monitor)
+        s.connect(MONITOR)
         s.sendall(line.encode() + b"\n")
         time.sleep(0.3)
 

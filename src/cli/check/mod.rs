@@ -29,8 +29,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     filters::check(&draft)?;
     network::check(&draft)?;
     faults(&draft)?;
-    distinct_slots(&draft.devices)?;
-    room_beside_bridge(&draft)?;
+    pci_slots(&draft)?;
     distinct_ports(&draft.devices)?;
     distinct_eeproms(&draft.devices)?;
     assign_macs(&mut draft.devices);
@@ -207,34 +206,33 @@ fn slot_of(device: &Device) -> Option<PciAddress> {
     nic(device).and_then(|nic| nic.addr)
 }
 
-fn distinct_slots(devices: &[Given<Device>]) -> Result<(), CliError> {
+/// Every PCI device has a slot, and one of its own.
+fn pci_slots(draft: &Draft) -> Result<(), CliError> {
     no_two(
-        devices,
+        &draft.devices,
         |a, b| slot_of(a).is_some() && slot_of(a) == slot_of(b),
         |_, first| format!("the PCI slot is taken by '{}'", first.echo),
         "choose another, or leave addr= out and one is found",
     )?;
-    match devices.iter().filter(|given| nic(&given.value).is_some()).nth(FREE_SLOTS) {
+    let in_bridges_place = |given: &&Given<Device>| {
+        slot_of(&given.value).is_some_and(|addr| addr.slot == FIRMWARE_ISA_BRIDGE_SLOT)
+    };
+    // A machine with firmware has its ISA bridge in a slot that others leave to devices.
+    let free = match (&draft.bios, draft.devices.iter().find(in_bridges_place)) {
+        (Some(_), Some(given)) => {
+            let problem = format!("with -bios, slot {FIRMWARE_ISA_BRIDGE_SLOT:#x} belongs to the ISA bridge");
+            return Err(error(given, problem, "choose another, or leave addr= out and one is found"));
+        }
+        (Some(_), None) => FREE_SLOTS - 1,
+        (None, _) => FREE_SLOTS,
+    };
+    match draft.devices.iter().filter(|given| nic(&given.value).is_some()).nth(free) {
         Some(first_too_many) => Err(error(
             first_too_many,
-            format!("the PCI bus has {FREE_SLOTS} slots for devices and all are taken"),
+            format!("the PCI bus has {free} slots for devices and all are taken"),
             "remove one",
         )),
         None => Ok(()),
-    }
-}
-
-/// The ISA bridge of a machine with firmware has a slot of its own.
-fn room_beside_bridge(draft: &Draft) -> Result<(), CliError> {
-    let there = |given: &&Given<Device>| {
-        slot_of(&given.value).is_some_and(|addr| addr.slot == FIRMWARE_ISA_BRIDGE_SLOT)
-    };
-    match draft.devices.iter().find(there) {
-        Some(given) if draft.bios.is_some() => {
-            let problem = format!("with -bios, slot {FIRMWARE_ISA_BRIDGE_SLOT:#x} belongs to the ISA bridge");
-            Err(error(given, problem, "choose another, or leave addr= out and one is found"))
-        }
-        _ => Ok(()),
     }
 }
 
