@@ -128,18 +128,16 @@ impl Shared {
         });
     }
 
-    /// Holds a frame back until `at`; `false` if there was no place.
+    /// Holds a frame back until `at`; `false` if there was no place. The caller lets go what is due and arms the timer for
+    /// the rest, so that what goes at once goes in the sender's thread.
     fn hold(&self, frame: OwnedFrame, way: Way, at: u64) -> bool {
-        {
-            let late = &mut self.state().late[way as usize];
-            if late.frames.len() >= MOST_LATE {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                return false;
-            }
-            late.frames.insert((at, late.came), frame);
-            late.came += 1;
+        let late = &mut self.state().late[way as usize];
+        if late.frames.len() >= MOST_LATE {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return false;
         }
-        self.arm();
+        late.frames.insert((at, late.came), frame);
+        late.came += 1;
         true
     }
 
@@ -289,6 +287,7 @@ impl Behaviour for Fault {
             return self.0.pass(frame, way, onward);
         }
         self.0.let_go(way, now);
+        self.0.arm();
         Delivery::Taken
     }
 

@@ -147,7 +147,6 @@ fn drops_of_the_receiver_are_told_to_the_sender() {
 fn told(fault: FrameFault) -> Vec<String> {
     let b = with(fault, Schedule { seed: 5, ..TWICE_FROM_THE_SECOND }, None);
     send(&b, 0..4);
-    b.guest.wait(4);
     b.struck.lock().unwrap().clone()
 }
 
