@@ -77,6 +77,14 @@ class Box:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+def replaced_by(init, status, *words, leave=""):
+    """Another source, loaded in place of what is there: the script ends with this status and says all of `words`."""
+    write(init, leave)
+    found, said = reload()
+    want(found == status and all(word in said for word in words), f"status {found}: {said}")
+    return said
+
+
 def it_loads_and_replaces_by_key_and_by_command():
     global box
     write(says("first") + "return 0;")
@@ -88,53 +96,33 @@ def it_loads_and_replaces_by_key_and_by_command():
     os.write(box.fd, b"\x01r")
     box.wait(rb"mine was loaded again")
     box.wait(rb"second of mine", 30)
-    write(says("third") + "return 0;")
-    status, words = reload()
-    want(status == 0 and "third of mine" in words and "second" not in words, words)
+    said = replaced_by(says("third") + "return 0;", 0, "third of mine")
+    want("second" not in said, said)
 
 
 def a_source_that_is_none_leaves_the_old_driver_where_it_is():
-    write("this is no C")
-    status, words = reload()
-    want(status == 1 and "error:" in words, words)
-    write(says("fourth") + "return -EIO;")
-    status, words = reload()
-    want(status == 1 and "was not loaded" in words and "fourth of mine" in words, words)
+    replaced_by("this is no C", 1, "error:")
+    replaced_by(says("fourth") + "return -EIO;", 1, "was not loaded", "fourth of mine")
 
 
 def a_driver_that_does_not_let_go_is_left_with_its_machine():
-    write(says("fifth") + "return 0;", "for (;;) msleep(1000);")
-    status, words = reload()
-    want(status == 0 and "fifth of mine" in words, words)
-    write(says("sixth") + "return 0;")
-    status, words = reload()
-    want(status == 0 and "mine cannot be removed: rmmod does not end: the machine is started anew" in words and "sixth of mine" in words, words)
+    replaced_by(says("fifth") + "return 0;", 0, "fifth of mine", leave="for (;;) msleep(1000);")
+    replaced_by(says("sixth") + "return 0;", 0, "mine cannot be removed: rmmod does not end: the machine is started anew",
+                "sixth of mine")
 
 
 def after_an_oops_the_next_one_gets_a_new_machine():
-    write(says("seventh") + "*(volatile int *)8 = 1; return 0;")
-    status, words = reload()
-    want(status == 1 and "mine broke the kernel" in words and "NULL pointer" in words and "seventh" in words, words)
-    write(says("eighth") + "return 0;")
-    status, words = reload()
-    want(status == 0 and "the machine is started anew" in words and "eighth of mine" in words, words)
+    replaced_by(says("seventh") + "*(volatile int *)8 = 1; return 0;", 1, "mine broke the kernel", "NULL pointer", "seventh")
+    replaced_by(says("eighth") + "return 0;", 0, "the machine is started anew", "eighth of mine")
 
 
 def a_driver_that_stops_the_kernel_is_taken_out():
-    write("local_irq_disable(); for (;;) cpu_relax(); return 0;")
-    status, words = reload()
-    want(status == 1 and "mine hangs" in words and "started anew without it" in words, words)
+    replaced_by("local_irq_disable(); for (;;) cpu_relax(); return 0;", 1, "mine hangs", "started anew without it")
     box.wait(rb"the machine runs without a driver")
-    write(says("ninth") + "return 0;")
-    status, words = reload()
-    want(status == 0 and "ninth of mine" in words, words)
-    write('panic("of mine"); return 0;')
-    status, words = reload()
-    want(status == 1 and "mine ended the guest" in words and "started anew without it" in words, words)
+    replaced_by(says("ninth") + "return 0;", 0, "ninth of mine")
+    replaced_by('panic("of mine"); return 0;', 1, "mine ended the guest", "started anew without it")
     box.wait(rb"the machine runs without a driver")
-    write(says("tenth") + "return 0;")
-    status, words = reload()
-    want(status == 0 and "tenth of mine" in words, words)
+    replaced_by(says("tenth") + "return 0;", 0, "tenth of mine")
 
 
 def it_ends_with_its_terminal_and_listens_no_more():
