@@ -74,13 +74,6 @@ impl Access<'static> {
     }
 }
 
-impl Access<'_> {
-    /// The same access with another width, for a device that splits one access.
-    pub fn with_width(self, width: Width) -> Self {
-        Self { width, ..self }
-    }
-}
-
 impl fmt::Debug for Access<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access").field("cpu", &self.cpu).field("width", &self.width).finish_non_exhaustive()

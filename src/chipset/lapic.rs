@@ -251,11 +251,6 @@ impl LocalApic {
         self.spurious & SOFT_ENABLE == 0 || lint0 & (LVT_MASKED | 0x700) == 0x700
     }
 
-    /// Whether an NMI on LINT1 reaches the CPU.
-    pub fn passes_nmi(&self) -> bool {
-        self.lvt[LINT1] & (LVT_MASKED | 0x700) == 0x400
-    }
-
     // ---- timer
 
     fn divisor(&self) -> u64 {

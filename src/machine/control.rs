@@ -139,8 +139,7 @@ impl Control {
     }
 
     fn function(&self, slot: u8) -> PciInfo {
-        let read =
-            |offset: u8, width| self.pci.config_read(Bdf { bus: 0, slot, function: 0 }, offset.into(), width);
+        let read = |offset: u8, width| self.pci.config_read(Bdf::on_bus0(slot), offset.into(), width);
         let (pin, line) = (read(spec::INTERRUPT_PIN, Width::Byte), read(spec::INTERRUPT_LINE, Width::Byte));
         let mut placed: Vec<_> = self.pci.allocations().iter().map(|p| (p.slot, p.bar, p.base)).collect();
         if placed.is_empty() {

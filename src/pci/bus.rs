@@ -95,12 +95,6 @@ impl PciBus {
         numbers
     }
 
-    /// The lowest slot that no function has.
-    pub fn free_slot(&self) -> Option<u8> {
-        let taken = self.slots();
-        (0..spec::SLOTS).find(|n| taken.iter().all(|s| s.number != *n))
-    }
-
     /// Does what a BIOS does before a kernel starts: BARs, memory and I/O decoding, Interrupt Line. Bus
     /// mastering stays off: that is the driver's to turn on.
     ///

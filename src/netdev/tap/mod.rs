@@ -252,9 +252,9 @@ impl Tap {
     /// Tells the host what the peer lets it leave undone.
     fn follow_peer(&self, rx: &mut Rx, accepted: Offloads) {
         let wanted = if self.offload { accepted } else { Offloads::default() };
-        // A kernel that refuses goes on finishing the frames itself; it is not asked again.
         if wanted != rx.offloads {
             rx.offloads = wanted;
+            // A kernel that refuses goes on finishing the frames itself; it is not asked again.
             let _ = ioctl::set_offload(self.fd.as_fd(), wanted);
         }
     }
