@@ -47,6 +47,9 @@ impl FailureFolder {
         let made = !path.exists();
         let folder = Self { path: path.to_owned(), made, open: true, notices: notices.clone() };
         let begin = || {
+            if path.exists() && !path.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
             fs::create_dir_all(path)?;
             if path.join(COMMAND_LINE).exists() {
                 folder.clear()?;
@@ -233,6 +236,9 @@ mod tests {
         assert_eq!(names(&path), ["command-line", "mine"]);
         folder.end(true);
         assert_eq!(names(&path), ["mine"]);
+
+        let error = FailureFolder::open(&path.join("mine"), &quiet()).unwrap_err().to_string();
+        assert!(error.ends_with("mine: not a directory"), "{error}");
     }
 
     #[test]

@@ -182,20 +182,22 @@ fn now_unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Removes the report of an earlier run, so that nobody takes it for this one's should we be killed.
+/// Removes the report of an earlier run, so that nobody takes it for this one's should we be killed, and looks whether there
+/// can be one at the end.
 ///
 /// # Errors
-/// [`SetupError::File`] when there is something that cannot be removed.
+/// [`SetupError::File`] when there is something that cannot be removed, or nothing can be written.
 pub fn forget_result(path: &Path) -> Result<(), SetupError> {
-    match std::fs::symlink_metadata(path) {
+    let forget = || match std::fs::symlink_metadata(path) {
         // Others are replaced at the end: a link, or what somebody else waits at.
-        Ok(data) if data.is_file() => std::fs::remove_file(path).map_err(|source| SetupError::File {
-            option: "-result",
-            path: path.display().to_string(),
-            source,
-        }),
+        Ok(data) if data.is_file() => std::fs::remove_file(path),
         _ => Ok(()),
-    }
+    };
+    files::replaceable(path).and_then(|()| forget()).map_err(|source| SetupError::File {
+        option: "-result",
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// What is known of a run without its machine.

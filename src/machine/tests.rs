@@ -172,3 +172,19 @@ fn a_way_out_that_hangs_is_cut_short() {
     drop(go_on);
     assert_eq!(run.join().unwrap(), EndReason::Timeout(Duration::from_millis(300)));
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_refused_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old");
+    std::fs::write(&old, "{}").unwrap();
+    forget_result(&old).unwrap();
+    assert!(!old.exists(), "somebody takes it for this run's");
+    forget_result(&old).unwrap();
+    let words = |path: &Path| forget_result(path).unwrap_err().to_string();
+    let is_folder = words(folder.path());
+    assert!(is_folder.starts_with("-result /") && is_folder.ends_with(": is a directory"), "{is_folder}");
+    let nowhere = words(&folder.path().join("no").join("file"));
+    assert!(nowhere.contains("/no/file: No such file or directory"), "{nowhere}");
+    forget_result(Path::new("/dev/null")).unwrap();
+}

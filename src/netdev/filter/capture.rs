@@ -205,8 +205,12 @@ impl<R: Read + Seek> Reader<R> {
     /// [`CaptureError::Format`] for anything but an Ethernet capture.
     pub fn new(mut input: R) -> Result<Self, CaptureError> {
         const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+        const NO_CAPTURE: &str = "too short for a capture; name a pcap or pcapng file";
         let mut magic = [0; 4];
-        input.read_exact(&mut magic)?;
+        input.read_exact(&mut magic).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => CaptureError::Format(NO_CAPTURE.to_owned()),
+            _ => CaptureError::Io(error),
+        })?;
         input.seek(SeekFrom::Start(0))?;
         if magic == SECTION_HEADER {
             return Ok(Self(Decoder::PcapNg(PcapNgReader::new(input)?)));

@@ -48,7 +48,7 @@ pub enum CharError {
         error: std::io::Error,
     },
     /// `unix:` or `tcp:`.
-    #[error("{name}: {what}: {error}")]
+    #[error("{name}: {what}: {error}{advice}")]
     Socket {
         /// The option and the socket.
         name: String,
@@ -56,6 +56,8 @@ pub enum CharError {
         what: &'static str,
         /// The host's answer.
         error: std::io::Error,
+        /// What to do, behind a semicolon; or nothing.
+        advice: &'static str,
     },
     /// `stdio` without standard input or output.
     #[error("{option} stdio: standard {which}: {error}")]

@@ -3,7 +3,7 @@
 //! While nobody is connected, output is dropped. A second client waits in the listener's queue until the first
 //! has gone.
 
-use std::io::{Error, Result as IoResult};
+use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -154,7 +154,14 @@ impl SocketChar {
         let name = format!("{} {place}", context.option);
         let failed = |what| {
             let name = name.clone();
-            move |error: Error| CharError::Socket { name, what, error }
+            move |error: Error| {
+                let advice = match error.kind() {
+                    _ if !server => "; start the other side first, or add server=on to listen there",
+                    ErrorKind::AddrInUse => "; somebody is there already: choose another place",
+                    _ => "",
+                };
+                CharError::Socket { name, what, error, advice }
+            }
         };
         let output = Output::new(context, name.clone(), None)?;
         let line = Arc::new_cyclic(|this: &Weak<Line>| Line {

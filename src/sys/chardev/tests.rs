@@ -332,7 +332,11 @@ fn a_unix_server_serves_one_client_after_the_other() {
     let error = open(&unix(&path, true, false), &host.context).unwrap_err().to_string();
     assert_eq!(
         error,
-        format!("-serial unix:{}: cannot listen: Address already in use (os error 98)", path.display())
+        format!(
+            "-serial unix:{}: cannot listen: Address already in use (os error 98); somebody is there already: choose \
+             another place",
+            path.display()
+        )
     );
     drop(line);
     eventually("the socket is removed", || !path.exists());
@@ -347,6 +351,7 @@ fn a_server_that_waits_starts_with_its_client_and_a_client_needs_a_server() {
     let path = dir.path().join("ttyS0");
     let error = open(&unix(&path, false, false), &host.context).unwrap_err().to_string();
     assert!(error.contains("cannot connect: No such file"), "{error}");
+    assert!(error.ends_with("; start the other side first, or add server=on to listen there"), "{error}");
     let server = std::thread::scope(|scope| {
         let server = scope.spawn(|| open(&unix(&path, true, true), &host.context).unwrap().unwrap());
         eventually("it listens", || path.exists());

@@ -351,6 +351,8 @@ fn files_that_are_no_captures_are_refused_in_one_line() {
     {
         let error = open_file(name, content).expect(name);
         assert!(error.starts_with("-object filter-replay,id=f0: /") && !error.contains('\n'), "{error}");
+        let short = error.ends_with(": too short for a capture; name a pcap or pcapng file");
+        assert_eq!(short, content.is_empty(), "{error}");
     }
     drop(event_loop);
 }
