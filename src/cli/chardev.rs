@@ -13,7 +13,7 @@ const MAX_SOCKET_PATH: usize = 107;
 
 /// A kind that exists, as it is written, with what it does.
 pub(super) static KINDS: &[(&str, &str)] = &[
-    ("stdio", "standard input and output; Ctrl-A h lists its keys"),
+    ("stdio", "standard input and output; Ctrl-A h lists its keys; mon:stdio is the same"),
     ("null", "a port that swallows everything"),
     ("none", "no port"),
     ("file:PATH", "output into a file, from its start"),
@@ -82,6 +82,14 @@ pub(super) fn default_gdb() -> Chardev {
 pub(super) fn gdb(context: &Context, text: &str) -> Result<Option<Chardev>, CliError> {
     let wrong = || Wrong::new("gdb cannot connect to that", "write tcp::1234 or unix:PATH");
     let (server, wait) = (true, false);
+    let port = text.strip_prefix("tcp:").unwrap_or(text);
+    if port.parse::<u16>().is_ok() {
+        let advice = format!("did you mean tcp::{port}?");
+        return Err(context.error(Wrong::new("a port stands behind two colons", advice)));
+    }
+    if !["none", "tcp", "unix"].contains(&text.split(':').next().unwrap_or_default()) {
+        return Err(context.error(wrong()));
+    }
     Ok(Some(match parse(context, text)? {
         Some(Chardev::None) => return Ok(None),
         Some(Chardev::Unix { path, .. }) => Chardev::Unix { path, server, wait },
@@ -158,7 +166,7 @@ fn unknown(text: &str) -> Wrong {
         _ => {
             let names = KINDS.iter().filter_map(|(form, _)| form.split(':').next());
             Wrong::new(
-                format!("{} is not a place for a serial port", quoted(text)),
+                format!("{} is not a place for a serial port or a monitor", quoted(text)),
                 did_you_mean(kind, names, "-serial help lists what there is"),
             )
         }

@@ -87,6 +87,13 @@ const ABSENT: &[Absent] = &[
     Absent { name: "ne2k_pci", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "pcnet", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "vmxnet3", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "ne2k_isa", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "tulip", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "i82551", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "i82557b", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "i82559er", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "usb-net", accepts: None, instead: NIC_IS_E1000 },
+    Absent { name: "virtio", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "virtio-net", accepts: None, instead: NIC_IS_E1000 },
     Absent { name: "virtio-net-pci", accepts: None, instead: NIC_IS_E1000 },
     Absent {

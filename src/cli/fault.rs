@@ -171,19 +171,39 @@ const FRAME_KEYS: &[Key] = &[
     key("queue", Kind::Str, "all", "rx: what the netdev gets from the guest; tx: what it sends to the guest"),
     key("match", Kind::Str, "", "HEX or HEX@OFFSET: only frames with these bytes there"),
     key("skip", Kind::Uint64, "0", "frames let alone at first"),
-    key("every", Kind::Uint64, "1", "then each how-many-th may be hit"),
-    key("rate", Kind::Str, "100%", "the chance of those, in percent"),
+    key(
+        "every",
+        Kind::Uint64,
+        "1",
+        "behind those of skip=, each how-many-th may be hit: 1 all, 2 each second",
+    ),
+    key("rate", Kind::Str, "100%", "the chance of each that may be hit, in percent"),
     key("count", Kind::Uint64, "", "frames that are hit at most"),
-    key("seed", Kind::Uint64, "1", "of the chance: the same seed hits the same frames"),
+    key(
+        "seed",
+        Kind::Uint64,
+        "1",
+        "what the chance of rate= begins with: the same seed hits the same frames",
+    ),
 ];
 const CARD_KEYS: &[Key] = &[
     ID,
     key("device", Kind::Str, "", "id of the -device (default: the only NIC)"),
     key("skip", Kind::Uint64, "0", "events let alone at first"),
-    key("every", Kind::Uint64, "1", "then each how-many-th may be hit"),
-    key("rate", Kind::Str, "100%", "the chance of those, in percent"),
+    key(
+        "every",
+        Kind::Uint64,
+        "1",
+        "behind those of skip=, each how-many-th may be hit: 1 all, 2 each second",
+    ),
+    key("rate", Kind::Str, "100%", "the chance of each that may be hit, in percent"),
     key("count", Kind::Uint64, "", "events that are hit at most"),
-    key("seed", Kind::Uint64, "1", "of the chance: the same seed hits the same events"),
+    key(
+        "seed",
+        Kind::Uint64,
+        "1",
+        "what the chance of rate= begins with: the same seed hits the same events",
+    ),
 ];
 const TIME_KEYS: &[Key] = &[key("time", Kind::Str, "100ms", "how long")];
 const CORRUPT_KEYS: &[Key] = &[key("offset", Kind::Uint32, "", "the byte of the frame (default: any)")];

@@ -54,6 +54,7 @@ const GROUPS: &[(Group, &str)] = &[
 ];
 
 const NETWORK_DEFAULTS: &str = "\
+Without -netdev, -nic, -net and a NIC's -device there is an e1000 with user networking (-nic none: no NIC).
 A tap without ifname, script and fd is created, brought up with address 10.0.2.2/24 (unless that subnet is on an
 interface already) and removed at the end. The guest takes 10.0.2.15/24, gateway 10.0.2.2, unless ip= in -append
 says otherwise. NICs get MAC 52:54:00:12:34:56, :57 and so on.

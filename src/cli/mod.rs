@@ -3,7 +3,7 @@
 //! Called by `main` only. Pure: opens nothing, prints nothing, ends nothing; whatever is to be shown comes back
 //! as text. The grammar is QEMU's; where it differs, `docs/qemu-compat.md` says so.
 //!
-//! `options` holds the table of options and walks the words along it; `netdev`, `device`, `nic`, `serial` and `machine`
+//! `options` holds the table of options, walks the words along it and knows what each does; `netdev`, `device`, `nic`, `serial` and `machine`
 //! read the values with the help of `keyval` (lists) and `values` (single values); `check` holds the options
 //! against each other at the end; `absent` knows what QEMU has and we have not; `help` prints all those tables.
 

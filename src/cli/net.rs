@@ -10,6 +10,7 @@ use super::draft::{Draft, Given};
 use super::error::{CliError, Context, Wrong};
 use super::keyval::{self, Absent, Fields, Key, Kind, Pair, Schema, Value};
 use super::netdev::{self, Backend};
+use super::nic::ADDR;
 use super::values;
 
 /// What one `-net` or `-nic` asks for.
@@ -48,12 +49,7 @@ const NIC_KEYS: &[Key] = &[
         text: "address in the EEPROM",
     },
     Key { name: "name", kind: Kind::Str, default: "", text: "name of the device" },
-    Key {
-        name: "addr",
-        kind: Kind::Str,
-        default: "the first free slot",
-        text: "PCI slot, hexadecimal, 1 to 1e",
-    },
+    ADDR,
     Key {
         name: "netdev",
         kind: Kind::Str,

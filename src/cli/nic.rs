@@ -19,13 +19,16 @@ pub(super) const fn schema(what: &'static str, help: &'static str) -> Schema {
     Schema { what, keys: KEYS, absent: ABSENT, help }
 }
 
+/// `addr=`, which `-net nic` has, too.
+pub(super) const ADDR: Key = Key {
+    name: "addr",
+    kind: Kind::Str,
+    default: "the first free slot",
+    text: "PCI slot, hexadecimal, 1 to 1e",
+};
+
 const KEYS: &[Key] = &[
-    Key {
-        name: "addr",
-        kind: Kind::Str,
-        default: "the first free slot",
-        text: "PCI slot, hexadecimal, 1 to 1e",
-    },
+    ADDR,
     Key {
         name: "coverage",
         kind: Kind::Str,

@@ -442,3 +442,48 @@ fn every_key_of_a_backend_has_a_row() {
         }
     }
 }
+
+/// The words that `line` lists behind its title, or before `=<` where it lists keys.
+fn listed(line: &str, keys: bool) -> Vec<String> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let Ok(Command::Print(text) | Command::TraceHelp(text)) = parse(&words) else { panic!("{line}") };
+    let rows = text.lines().filter_map(|row| row.strip_prefix("  "));
+    let names = rows.filter_map(|row| match keys {
+        true => row.split_once("=<").map(|(key, _)| key),
+        false => row.split(' ').next(),
+    });
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    assert!(!names.is_empty(), "{line} lists nothing");
+    names
+}
+
+#[test]
+fn every_key_that_a_help_lists_is_on_its_page() {
+    const FAULTS: &str = include_str!("../../docs/faults.md");
+    const NETDEV: &str = include_str!("../../docs/netdev.md");
+    let each = |option: &str, page: &'static str| -> Vec<(String, &'static str)> {
+        let kinds = listed(&format!("{option} help"), false);
+        kinds.into_iter().map(|kind| (format!("{option} {kind},help"), page)).collect()
+    };
+    let models = ["e1000", "e1000-82544gc", "e1000-82545em", "isa-debug-exit"];
+    let fixed = [
+        ("-machine help", PAGE),
+        ("-net nic,help", PAGE),
+        ("-chardev socket,help", PAGE),
+        ("-trace help", include_str!("../../docs/trace.md")),
+        ("-d help", include_str!("../../docs/driver-doctor.md")),
+    ];
+    let helps = (each("-fault", FAULTS).into_iter())
+        .chain(each("-object", NETDEV))
+        .chain(models.map(|model| (format!("-device {model},help"), PAGE)))
+        .chain(fixed.map(|(line, page)| (line.to_owned(), page)));
+    for (line, page) in helps {
+        for key in listed(&line, true) {
+            let stands = page.match_indices(&format!("{key}=")).any(|(at, _)| {
+                // Not as the end of another key.
+                !page[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            });
+            assert!(stands, "{line}: {key}= is not documented");
+        }
+    }
+}

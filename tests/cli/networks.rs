@@ -86,7 +86,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("-net tap0", "'tap0' is not a backend; did you mean 'tap'?"),
     ("-net vlan=1", "the type is missing; write -net nic, -net tap or another backend"),
     ("-net nic,model=foo", "'foo' is not a device; -device help lists what there is"),
-    ("-net nic,model=virtio", "'virtio' is not a device; -device help lists what there is"),
+    ("-net nic,model=virtio", "QEMU's 'virtio' is not here; the NIC here is e1000"),
     ("-net nic,model=isa-debug-exit", "'isa-debug-exit' is no NIC; model=help lists the NICs"),
     ("-net nic,mac=2:0:0:0:0:1", "-net nic has no 'mac'; did you mean 'macaddr'?"),
     (

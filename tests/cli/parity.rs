@@ -378,6 +378,14 @@ fn doubtful_lines_run_with_a_warning() {
             "-netdev tap,id=a -netdev tap,id=b -device e1000,netdev=a,mac=2:0:0:0:0:1 -device e1000,netdev=b,mac=2:0:0:0:0:1",
             vec!["-device e1000,netdev=b,mac=2:0:0:0:0:1: another NIC has the same MAC address"],
         ),
+        ("-S", vec![]),
+        ("-S -monitor none -qmp unix:q,server=on", vec![]),
+        ("-S -nodefaults -s", vec![]),
+        ("-S -monitor none", vec!["-S: nothing can start the guest; add -monitor stdio, -qmp WHERE or -s"]),
+        (
+            "-nodefaults -S -serial null",
+            vec!["-S: nothing can start the guest; add -monitor stdio, -qmp WHERE or -s"],
+        ),
     ] {
         assert_eq!(run(line).warnings, warnings, "{line}");
     }

@@ -34,13 +34,14 @@ pub(super) fn finish(mut draft: Draft) -> Result<Config, CliError> {
     distinct_eeproms(&draft.devices)?;
     assign_macs(&mut draft.devices);
     let warnings = net::legacy_remark(&draft).into_iter().chain(network::doubts(&draft));
-    let warnings = warnings.chain(filters::doubts(&draft)).collect();
+    let mut warnings: Vec<String> = warnings.chain(filters::doubts(&draft)).collect();
     if draft.serials.is_empty() && !draft.nodefaults {
         // A program that speaks QMP on stdio does not want the guest's words in between.
         let taken = draft.monitors.iter().any(|monitor| monitor.value.qmp && is_stdio(&monitor.value));
         draft.serials.push(if taken { Chardev::Null } else { Chardev::Stdio });
     }
     one_program_on_stdio(&draft)?;
+    warnings.extend(nobody_starts_it(&draft));
     Ok(Config {
         kernel: draft.kernel,
         bios: draft.bios,
@@ -118,6 +119,13 @@ fn netdev_exists<T>(draft: &Draft, given: &Given<T>, wanted: &str) -> Result<(),
     }
     let advice = did_you_mean(wanted, &mut ids, "name the id of a -netdev");
     Err(error(given, format!("there is no netdev {}", quoted(wanted)), advice))
+}
+
+/// A guest that `-S` holds, which neither a monitor nor gdb can let go.
+fn nobody_starts_it(draft: &Draft) -> Option<String> {
+    let on_console = !draft.monitor_placed && draft.serials.contains(&Chardev::Stdio);
+    let held = draft.stopped && draft.monitors.is_empty() && draft.gdb.is_none() && !on_console;
+    held.then(|| "-S: nothing can start the guest; add -monitor stdio, -qmp WHERE or -s".to_owned())
 }
 
 fn is_stdio(monitor: &MonitorConfig) -> bool {

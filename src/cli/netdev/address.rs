@@ -18,7 +18,7 @@ macro_rules! keys_with_addresses {
         &[
             $(
                 $crate::cli::netdev::key(
-                    concat!($prefix, ".type"), Kind::Str, "", "inet, unix or fd; the keys below belong to one of them",
+                    concat!($prefix, ".type"), Kind::Str, "", "inet, unix or fd, as which the other keys say that they count",
                 ),
                 $crate::cli::netdev::key(concat!($prefix, ".host"), Kind::Str, "", "inet: host name or address"),
                 $crate::cli::netdev::key(concat!($prefix, ".port"), Kind::Uint32, "", "inet: port number"),

@@ -21,7 +21,7 @@ const KEYS: &[Key] = &[
     key("quiet", Kind::Bool, "off", "log errors only"),
     key("mtu", Kind::Uint32, "", "MTU to advertise"),
     key("address", Kind::Str, "", "the guest's IPv4 or IPv6 address"),
-    key("netmask", Kind::Str, "", "its netmask"),
+    key("netmask", Kind::Str, "", "netmask of address="),
     key("mac", Kind::Str, "", "MAC address of the gateway as the guest sees it"),
     key("gateway", Kind::Str, "", "the gateway's address"),
     key("interface", Kind::Str, "", "host interface to take addresses and routes from"),
@@ -47,8 +47,8 @@ const KEYS: &[Key] = &[
     key("freebind", Kind::Bool, "off", "bind addresses that the host does not have"),
     key("ipv4", Kind::Bool, "on", "IPv4"),
     key("ipv6", Kind::Bool, "on", "IPv6"),
-    key("tcp-ports", Kind::List, "", "ports to forward to the guest; more than once"),
-    key("udp-ports", Kind::List, "", "the same for UDP"),
+    key("tcp-ports", Kind::List, "", "TCP ports to forward to the guest; more than once"),
+    key("udp-ports", Kind::List, "", "UDP ports to forward to the guest; more than once"),
     key("param", Kind::List, "", "one more word for the program; more than once"),
 ];
 

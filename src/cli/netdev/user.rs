@@ -30,8 +30,8 @@ const KEYS: &[Key] = &[
     key("domainname", Kind::Str, "", "the guest's domain, told by DHCP"),
     key("dnssearch", Kind::List, "", "a domain to search, told by DHCP (repeatable)"),
     key("tftp", Kind::Str, "", "a directory that is served by TFTP, read only"),
-    key("tftp-server-name", Kind::Str, "", "told by DHCP"),
-    key("bootfile", Kind::Str, "", "told by DHCP"),
+    key("tftp-server-name", Kind::Str, "", "the name of a boot server, told by DHCP"),
+    key("bootfile", Kind::Str, "", "the file to boot, told by DHCP"),
     key("hostfwd", Kind::List, "", "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport (repeatable)"),
     key(
         "guestfwd",
@@ -40,7 +40,7 @@ const KEYS: &[Key] = &[
         "tcp:server:port-cmd:COMMAND, -tcp:ADDRESS:PORT or -unix:PATH (repeatable)",
     ),
     key("ipv6-prefix", Kind::Str, "fec0::", "the network's IPv6 prefix"),
-    key("ipv6-prefixlen", Kind::Uint32, "64", "its length; guests make addresses from 64 only"),
+    key("ipv6-prefixlen", Kind::Uint32, "64", "length of ipv6-prefix; guests make addresses from 64 only"),
     key("ipv6-host", Kind::Str, "fec0::2", "the gateway's IPv6 address"),
     key("ipv6-dns", Kind::Str, "fec0::3", "the name server's IPv6 address"),
 ];
