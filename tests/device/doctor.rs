@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use etherparse::PacketBuilder;
-use minivmm::bus::{Access, Width};
+use minivmm::bus::{Access, Origin, Width};
 use minivmm::netport::checksum::Sum;
 use minivmm::netport::{Delivery, Offloads};
 use minivmm::nic::e1000::doctor::{Doctor, KINDS, Severity};
@@ -21,7 +21,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const N: u32 = 16;
 
 /// A bench whose device has a doctor.
-fn bench() -> (TestNic, Arc<Doctor>) {
+pub(super) fn bench() -> (TestNic, Arc<Doctor>) {
     bench_of(Model::default())
 }
 
@@ -36,7 +36,7 @@ fn model_of(id: &str) -> Model {
     if id == "E1000-DMA-006" { Model::I82545Em } else { Model::default() }
 }
 
-fn ids(doctor: &Doctor, least: Severity) -> Vec<&'static str> {
+pub(super) fn ids(doctor: &Doctor, least: Severity) -> Vec<&'static str> {
     doctor.findings().iter().filter(|f| f.kind.severity >= least).map(|f| f.kind.id).collect()
 }
 
@@ -62,27 +62,37 @@ fn send_by_context(bench: &mut TestNic, context: Option<[u64; 2]>, tse: bool, po
 }
 
 /// A context: checksum from `css` to `cso`, HDRLEN, MSS, PAYLEN.
-fn context(css: u64, cso: u64, tse: bool, header: u64, mss: u64, payload: u64) -> [u64; 2] {
+pub(super) fn context(css: u64, cso: u64, tse: bool, header: u64, mss: u64, payload: u64) -> [u64; 2] {
     let cmd = u64::from(txd::DEXT | txd::TUCMD_IP | txd::TUCMD_TCP | if tse { txd::TSE } else { 0 });
     [css << 32 | cso << 40 | 14 | 24 << 8 | 33 << 16, cmd | payload | header << 40 | mss << 48]
 }
 
+/// An instruction.
+struct Somewhere;
+
+impl Origin for Somewhere {
+    fn rip(&self) -> Option<u64> {
+        Some(0x1000)
+    }
+}
+
 fn access(bench: &TestNic, offset: u64, width: Width) {
+    let origin = &Somewhere;
     // Whether it is refused is another test's business.
-    let _ = bench.nic.bar_write(BAR_MMIO, offset, 0, &Access::plain(width));
+    let _ = bench.nic.bar_write(BAR_MMIO, offset, 0, &Access { cpu: 0, width, origin });
 }
 
 /// A packet whose checksum the device is to insert.
 #[derive(Debug, Clone, Copy, Default)]
-struct Flow {
-    v6: bool,
-    udp: bool,
-    payload: usize,
+pub(super) struct Flow {
+    pub v6: bool,
+    pub udp: bool,
+    pub payload: usize,
 }
 
 /// The packet with the pseudo-header's sum (and `error` more) in its checksum field; where its transport header and that
 /// field are.
-fn seeded(flow: Flow, error: u16) -> (Vec<u8>, usize, usize) {
+pub(super) fn seeded(flow: Flow, error: u16) -> (Vec<u8>, usize, usize) {
     let builder = PacketBuilder::ethernet2(MAC, OTHER);
     let ip = if flow.v6 {
         builder.ipv6([1; 16], [2; 16], 64)
@@ -196,13 +206,14 @@ const CASES: &[(&str, Sequence)] = &[
     }),
     ("E1000-INT-003", |b, wrong| {
         b.start_rx(N, rctl::BAM);
-        for _ in 0..10 {
+        b.write(reg::IMS, cause::RXT0 | cause::LSC);
+        for n in 0..N - 1 {
             receive(b, 1);
             b.read(reg::ICR);
-            if wrong {
-                b.read(reg::ICR);
+            b.read(reg::ICR);
+            if !wrong {
+                b.write(reg::RDT, n);
             }
-            b.write(reg::IMS, cause::RXT0 | cause::LSC);
         }
     }),
     ("E1000-INT-004", |b, wrong| {
@@ -436,6 +447,19 @@ const CASES: &[(&str, Sequence)] = &[
         b.write(reg::RADV, if wrong { 49 } else { 50 });
         b.start_rx(N, rctl::BAM);
     }),
+    ("E1000-RX-022", |b, wrong| {
+        b.write(reg::RDLEN, N * 16);
+        b.write(reg::RDBAL, RX_RING as u32);
+        b.write(reg::CTRL, ctrl::SLU);
+        b.write(reg::RDT, N - 1);
+        b.inject(&frame_to(MAC, 60));
+        if !wrong {
+            b.write(reg::RCTL, rctl::EN | rctl::BAM);
+            b.write(reg::RCTL, 0);
+        }
+        b.advance(2_000_000_000);
+        b.inject(&frame_to(MAC, 60));
+    }),
     ("E1000-TX-001", |b, wrong| {
         b.start_tx(N);
         b.write(reg::TCTL, 0);
@@ -588,7 +612,128 @@ const CASES: &[(&str, Sequence)] = &[
         let (frame, start, at) = seeded(Flow::default(), if wrong { 1 } else { 0 });
         send_seeded(b, &frame, start, at);
     }),
+    ("E1000-TX-024", |b, wrong| {
+        b.start_tx(N);
+        b.queue_legacy(TX_BUFFERS, if wrong { 0 } else { 60 }, FRAME);
+        b.ring_doorbell();
+    }),
+    ("E1000-TX-025", |b, wrong| {
+        b.start_tx(N);
+        b.write(reg::TCTL, 0);
+        b.send(&frame_to(OTHER, 60));
+        b.advance(2_000_000_000);
+        if !wrong {
+            b.write(reg::TCTL, tctl::EN | tctl::PSP);
+        }
+        b.send(&frame_to(OTHER, 60));
+    }),
 ];
+
+/// What the wire or the time shows, not an access.
+const WITHOUT_INSTRUCTION: &[&str] = &[
+    "E1000-DMA-003",
+    "E1000-DMA-005",
+    "E1000-RX-009",
+    "E1000-RX-010",
+    "E1000-RX-011",
+    "E1000-RX-012",
+    "E1000-RX-013",
+    "E1000-RX-014",
+    "E1000-RX-015",
+    "E1000-RX-019",
+    "E1000-RX-020",
+    "E1000-RX-022",
+    "E1000-TX-022",
+];
+
+#[test]
+fn what_an_access_shows_has_its_instruction() {
+    let without: Vec<&str> = CASES
+        .iter()
+        .filter(|(id, sequence)| {
+            let (mut nic, doctor) = bench_of(model_of(id));
+            nic.count_instructions();
+            sequence(&mut nic, true);
+            let findings = doctor.findings();
+            let found = findings.iter().find(|finding| finding.kind.id == *id).expect("found");
+            found.moment.origin.and_then(|origin| origin.rip).is_none()
+        })
+        .map(|case| case.0)
+        .collect();
+    assert_eq!(without, WITHOUT_INSTRUCTION);
+}
+
+#[test]
+fn a_ring_that_nobody_has_set_up_is_found_by_what_switches_its_engine_on() {
+    let rips = |doctor: &Doctor| -> Vec<_> {
+        doctor.findings().iter().map(|f| (f.kind.id, f.moment.origin.and_then(|origin| origin.rip))).collect()
+    };
+    let (nic, doctor) = bench();
+    nic.count_instructions();
+    nic.write(reg::TDLEN, 0x1000);
+    nic.write(reg::TDT, 1);
+    nic.write(reg::TCTL, tctl::EN);
+    assert_eq!(rips(&doctor)[..1], [("E1000-TX-002", Some(nic.last_instruction()))]);
+    let (nic, doctor) = bench();
+    nic.count_instructions();
+    nic.write(reg::RDT, 1);
+    nic.write(reg::RCTL, rctl::EN);
+    let last = Some(nic.last_instruction());
+    assert_eq!(rips(&doctor), [("E1000-RX-001", last), ("E1000-RX-002", last)]);
+    // The base that was written before a reset is still there, and so is what was wrong with it.
+    let (nic, doctor) = bench();
+    nic.count_instructions();
+    nic.write(reg::TDBAL, TX_RING as u32 + 4);
+    let guilty = Some(nic.last_instruction());
+    nic.write(reg::CTRL, ctrl::RST);
+    nic.advance(5_000_000);
+    nic.write(reg::TDLEN, 0x1000);
+    nic.write(reg::TDT, 1);
+    nic.write(reg::TCTL, tctl::EN);
+    assert_eq!(rips(&doctor)[..1], [("E1000-TX-002", guilty)]);
+}
+
+#[test]
+fn what_lasts_counts_once() {
+    let (mut nic, doctor) = bench();
+    nic.write(reg::RDTR, 8);
+    nic.write(reg::RADV, 8);
+    nic.write(reg::ITR, 200);
+    nic.write(reg::RDLEN, 250 * 16);
+    nic.write(reg::CTRL, ctrl::SLU);
+    nic.write(reg::RCTL, rctl::EN);
+    (1..9).for_each(|n| nic.write(reg::RDT, n));
+    nic.start_tx(N);
+    nic.dma.set_enabled(false);
+    nic.write(reg::CTRL, 0);
+    nic.write(reg::ITR, 0);
+    nic.write(reg::IMS, cause::LSC);
+    for _ in 0..7 {
+        nic.send(&frame_to(OTHER, 60));
+    }
+    for _ in 0..40 {
+        nic.write(reg::ICS, cause::LSC);
+        nic.write(reg::IMC, !0);
+        nic.write(reg::IMS, cause::LSC);
+    }
+    let counts: Vec<_> = doctor.findings().iter().map(|f| (f.kind.id, f.count)).collect();
+    let ids = [
+        "E1000-RX-001",
+        "E1000-RX-002",
+        "E1000-RX-018",
+        "E1000-RX-021",
+        "E1000-DMA-001",
+        "E1000-LNK-001",
+        "E1000-INT-002",
+    ];
+    assert_eq!(counts, ids.map(|id| (id, 1)));
+    // Another time is another episode.
+    nic.write(reg::RDTR, 0);
+    nic.write(reg::RDT, 9);
+    nic.write(reg::RDTR, 8);
+    nic.write(reg::RDT, 10);
+    assert_eq!(doctor.findings()[2].count, 2);
+}
 
 #[test]
 fn each_kind_is_found_and_the_correct_sequence_gives_none() {

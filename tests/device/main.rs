@@ -8,6 +8,8 @@ mod checksums;
 mod coverage;
 mod damaged_frames;
 mod doctor;
+mod doctor_correct;
+mod doctor_wrong;
 mod eeprom;
 mod faults;
 mod flow_control;

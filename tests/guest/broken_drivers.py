@@ -30,7 +30,7 @@ def broadcasts():
     """Frames that interrupt a guest which sends nothing itself."""
     from lib import frames
 
-    for _ in range(40):
+    for _ in range(90):
         frames.send(frames.frame(b"\xff" * 6))
         time.sleep(0.02)
 

@@ -95,13 +95,14 @@ impl E1000 {
         if self.write_cause_set(&found, value) {
             return;
         }
-        let (effects, old, new, word) = {
+        let (effects, word) = {
             let mut regs = self.regs();
             let old = regs.peek(&found);
             let effects = regs.write(&found, value);
-            (effects, old, regs.peek(&found), regs.eeprom.take_noted())
+            // While nobody can see it: an engine that runs on another thread would be heard of first.
+            self.tell_write(found, value, (old, regs.peek(&found)));
+            (effects, regs.eeprom.take_noted())
         };
-        self.tell_write(found, value, (old, new));
         if let Some((address, value, write)) = word {
             self.tell(|| Event::Eeprom { address, value, write });
         }

@@ -288,6 +288,12 @@ impl E1000 {
         self.is_observed().then(|| Caused::by(access))
     }
 
+    /// The wire is the cause of what follows, whatever the peer's driver does on this thread.
+    #[inline]
+    fn caused_by_wire(&self) -> Option<Caused> {
+        self.is_observed().then(Caused::by_wire)
+    }
+
     /// Carries out what a register handler asked for. No lock is held here.
     fn perform(&self, effects: Effects) {
         if effects.reset_interrupts {

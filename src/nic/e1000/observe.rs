@@ -215,7 +215,7 @@ thread_local! {
     static ORIGIN: Cell<Option<Instruction>> = const { Cell::new(None) };
 }
 
-/// While it lives, events on this thread are caused by one guest instruction.
+/// While it lives, events on this thread are caused by one guest instruction, or by none.
 #[derive(Debug)]
 pub(super) struct Caused(Option<Instruction>);
 
@@ -224,6 +224,11 @@ impl Caused {
     pub fn by(access: &Access<'_>) -> Self {
         let instruction = Instruction { cpu: access.cpu, rip: access.origin.rip() };
         Self(ORIGIN.replace(Some(instruction)))
+    }
+
+    /// By no instruction of this device's driver.
+    pub fn by_wire() -> Self {
+        Self(ORIGIN.replace(None))
     }
 }
 

@@ -72,6 +72,7 @@ impl E1000 {
 
 impl FramePort for E1000 {
     fn deliver(&self, frame: &Frame<'_>) -> Delivery {
+        let _wire = self.caused_by_wire();
         self.look_at_deadlines();
         if self.faults.is_gone(false) {
             return Delivery::Dropped(DropReason::LinkDown);
@@ -95,12 +96,14 @@ impl FramePort for E1000 {
     }
 
     fn peer_ready(&self) {
+        let _wire = self.caused_by_wire();
         self.look_at_deadlines();
         self.send_owed_pause();
         self.kick_transmitter();
     }
 
     fn peer_link(&self, up: bool) {
+        let _wire = self.caused_by_wire();
         self.set_link(up);
     }
 

@@ -9,7 +9,7 @@ use super::link::Path;
 use super::observe::{Event, Ring, Slot};
 use super::rx_filter::{Accepted, Flaw};
 use super::rx_offload::{WireFrame, packet_checksum, verify};
-use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, cause, rxcsum, rxd};
+use super::spec::{DESC_LEN, FCS_LEN, MIN_FRAME, cause, reg, rxcsum, rxd};
 use super::write_back::{RxBurst, RxWriteBack};
 use crate::netport::DropReason;
 
@@ -79,11 +79,14 @@ pub fn place<const H: bool>(
     } else {
         write_back(&plan, frame, fcs, filled, |done| done.write(nic));
     }
-    let (delay, causes) = nic.regs().stored(&plan, frame, filled.len() as u32);
-    nic.tell(|| {
-        let head = (plan.head + filled.len() as u32) % plan.len.max(1);
-        Event::HeadMoved { ring: Ring::Rx, head, causes }
-    });
+    let (delay, causes) = {
+        let mut regs = nic.regs();
+        let (delay, causes) = regs.stored(&plan, frame, filled.len() as u32);
+        // While nobody can read the new RDH: what that reader does next would be heard of first.
+        let head = regs.get(reg::RDH);
+        nic.tell(|| Event::HeadMoved { ring: Ring::Rx, head, causes });
+        (delay, causes)
+    };
     let at_once = !gathers || causes & cause::RXT0 != 0;
     if at_once || burst.len() >= plan.burst {
         burst.write(nic);

@@ -4,12 +4,12 @@
 //! write, through the BARs and guest memory only, and panic when the bench itself is misused.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::spec::{DESC_LEN, ctrl, eeprom, mdic, rctl, reg, rxd, tctl, txd};
 use super::{BAR_MMIO, Config, E1000, Model};
-use crate::bus::{Access, Width};
+use crate::bus::{Access, Origin, Width};
 use crate::irq::IrqLine;
 use crate::memory::{DmaHandle, GuestRam};
 use crate::netport::{Delivery, Frame, FrameMeta, FramePort, Offloads, PeerSlot, join, part};
@@ -138,10 +138,21 @@ pub struct TestNic {
     pub line: IntxLine,
     /// The device's way to memory.
     pub dma: DmaHandle,
+    /// Address of the last instruction, if they are counted: each access is one.
+    rip: AtomicU64,
     tx_len: u32,
     tx_next: u32,
     rx_len: u32,
     rx_next: u32,
+}
+
+/// The instruction behind an access; zero: nobody counts them.
+struct At(u64);
+
+impl Origin for At {
+    fn rip(&self) -> Option<u64> {
+        (self.0 != 0).then_some(self.0)
+    }
 }
 
 impl Default for TestNic {
@@ -168,18 +179,37 @@ impl TestNic {
         peer.set_room(usize::MAX);
         let (a, b): (Arc<dyn FramePort>, Arc<dyn FramePort>) = (nic.clone(), peer.clone());
         join(&a, &b);
-        Self { nic, ram, clock, peer, line, dma, tx_len: 0, tx_next: 0, rx_len: 0, rx_next: 0 }
+        let rip = AtomicU64::new(0);
+        Self { nic, ram, clock, peer, line, dma, rip, tx_len: 0, tx_next: 0, rx_len: 0, rx_next: 0 }
+    }
+
+    /// From now on each access to BAR0 has an instruction at an address of its own: the next one.
+    pub fn count_instructions(&self) {
+        self.rip.store(1, Ordering::SeqCst);
+    }
+
+    /// The address of the last of them.
+    pub fn last_instruction(&self) -> u64 {
+        self.rip.load(Ordering::SeqCst)
+    }
+
+    fn next_instruction(&self) -> At {
+        let counted =
+            self.rip.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |at| (at != 0).then_some(at + 1));
+        At(counted.map_or(0, |at| at + 1))
     }
 
     /// Reads a register.
     pub fn read(&self, register: u32) -> u32 {
-        let dword = Access::plain(Width::Dword);
+        let at = self.next_instruction();
+        let dword = Access { cpu: 0, width: Width::Dword, origin: &at };
         self.nic.bar_read(BAR_MMIO, register.into(), &dword).expect("register reads never fail") as u32
     }
 
     /// Writes a register.
     pub fn write(&self, register: u32, value: u32) {
-        let dword = Access::plain(Width::Dword);
+        let at = self.next_instruction();
+        let dword = Access { cpu: 0, width: Width::Dword, origin: &at };
         self.nic
             .bar_write(BAR_MMIO, register.into(), value.into(), &dword)
             .expect("register writes never fail");

@@ -11,8 +11,9 @@ const UNHEARD: u32 = 16;
 /// The same for frames that came while INTA# stayed asserted, and how long that must last.
 const UNHEARD_FRAMES: u32 = 64;
 const UNHEARD_NS: u64 = 1_000_000_000;
-/// Double reads that make a habit.
+/// Double reads that make a habit, and the frames that pass meanwhile without a new RDT: the driver does not know of them.
 const DOUBLE_READS: u32 = 8;
+const FRAMES_LOST: u32 = 64;
 /// Reads with everything masked that are polling.
 const POLLS: u32 = 1000;
 
@@ -22,9 +23,13 @@ pub(super) struct Watch {
     unheard: u32,
     /// When INTA# went up, and the frames since then.
     asserted: Option<(u64, u32)>,
+    /// It was told that nobody hears.
+    told: bool,
     /// The last register access was a read of ICR that found causes, by this CPU.
     found_causes: Option<Option<Instruction>>,
     double_reads: u32,
+    /// Frames since RDT was written.
+    untouched: u32,
     polls: u32,
     mask: u32,
 }
@@ -37,7 +42,7 @@ impl Watch {
     pub fn event(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>) {
         match *event {
             Event::RegisterRead { register: found, value } if found.offset == reg::ICR => {
-                self.read(chart, value)
+                self.read(registers, chart, value);
             }
             Event::RegisterWrite { register: found, .. } if found.offset == reg::ICR => self.heard(),
             Event::RegisterWrite { register: found, written, .. } if found.offset == reg::IMS => {
@@ -50,8 +55,14 @@ impl Watch {
                 let mask = self.mask;
                 chart.note(&RESET_UNMASKED, || register(reg::IMS, mask));
             }
+            Event::RegisterWrite { register: found, .. } if found.offset == reg::RDT => {
+                (self.found_causes, self.double_reads, self.untouched) = (None, 0, 0);
+            }
             Event::RegisterRead { .. } | Event::RegisterWrite { .. } => self.found_causes = None,
-            Event::Masked { new, .. } => self.mask = new,
+            Event::Masked { new, .. } => {
+                self.mask = new;
+                self.polls = if new == 0 { self.polls } else { 0 };
+            }
             Event::Line { asserted: true } => {
                 self.unheard += 1;
                 self.asserted = Some((chart.moment.now_ns, 0));
@@ -61,6 +72,7 @@ impl Watch {
             }
             Event::Line { asserted: false } => self.asserted = None,
             Event::HeadMoved { ring: Ring::Rx, .. } => {
+                self.untouched += 1;
                 if let Some((since, frames)) = &mut self.asserted {
                     *frames += 1;
                     let long = chart.moment.now_ns.saturating_sub(*since) > UNHEARD_NS;
@@ -73,32 +85,45 @@ impl Watch {
         }
     }
 
-    fn not_heard(&self, chart: &mut Chart<'_>) {
+    fn not_heard(&mut self, chart: &mut Chart<'_>) {
         let times = self.unheard;
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
         chart.note(&IRQ_NOT_ACKNOWLEDGED, || format!("asserted {times} times since ICR was last looked at"));
     }
 
     fn heard(&mut self) {
         self.unheard = 0;
+        self.told = false;
         self.found_causes = None;
     }
 
-    fn read(&mut self, chart: &mut Chart<'_>, value: u32) {
+    fn read(&mut self, registers: &Registers, chart: &mut Chart<'_>, value: u32) {
         let before = self.found_causes.take();
         let by = chart.moment.origin.map(|origin| Instruction { rip: None, ..origin });
         self.heard();
         if self.mask == 0 {
             // Without interrupts there is none that ICR could be read twice for: iPXE polls it.
             self.polls += 1;
-            if self.polls >= POLLS {
+            if self.polls == POLLS {
                 chart.note(&ICR_POLLED, || format!("{POLLS} reads with IMS = 0"));
             }
         } else if value != 0 {
             self.found_causes = Some(by);
         } else if before == Some(by) {
+            // A handler that loops until ICR is 0 does so, too; but it sees to its ring.
             self.double_reads += 1;
-            if self.double_reads >= DOUBLE_READS {
-                chart.note(&ICR_READ_TWICE, || format!("{DOUBLE_READS} times, the second read gave 0"));
+            let empty = registers.get(reg::RDH) == registers.get(reg::RDT);
+            let lost = self.untouched >= FRAMES_LOST || self.untouched > 0 && empty;
+            if self.double_reads >= DOUBLE_READS && lost {
+                let (times, frames) = (self.double_reads, self.untouched);
+                chart.note(&ICR_READ_TWICE, || {
+                    format!(
+                        "{times} times, the second read gave 0; {frames} frames came, and RDT was not moved"
+                    )
+                });
+                (self.double_reads, self.untouched) = (0, 0);
             }
         }
     }

@@ -85,8 +85,8 @@ kinds! {
         "interrupts come again and again and ICR is neither read nor written",
         "causes stay set: INTA# stays asserted (a storm), or by MSI no new message is sent";
     ICR_READ_TWICE = "E1000-INT-003", Warning, "13.4.17",
-        "ICR is read twice for one interrupt",
-        "the first read clears all causes; a driver that uses the second value loses them";
+        "ICR is read twice for one interrupt, and the second value is used",
+        "the first read clears all causes; the second value is 0, and frames stay in the ring";
     ICR_POLLED = "E1000-INT-004", Note, "13.4.17",
         "ICR is polled with all causes masked",
         "works; each read clears causes that other code may wait for";
@@ -202,6 +202,9 @@ kinds! {
     RX_ABSOLUTE_DELAY = "E1000-RX-021", Note, "13.4.31",
         "RADV is shorter than the time that ITR keeps interrupts apart",
         "works; RADV has no effect";
+    RX_NEVER_ON = "E1000-RX-022", Note, "14.4",
+        "frames arrive and descriptors have been given, but RCTL.EN has not been set since reset",
+        "nothing is received";
 
     TX_LENGTH = "E1000-TX-001", Error, "13.4.38",
         "TDLEN is zero, or not a multiple of 128 bytes",
@@ -222,7 +225,8 @@ kinds! {
         "a transmit descriptor with a length has buffer address 0",
         "page 0 of memory goes out on the wire";
     TX_ZERO_DESCRIPTOR = "E1000-TX-007", Error, "3.3.3",
-        "a transmit descriptor is all zero: never written, or descriptors are not 16 bytes apart",
+        "a transmit descriptor is all zero: never written, descriptors are not 16 bytes apart, or TDLEN is longer than the \
+         driver's ring",
         "it belongs to a packet that never ends";
     TX_ZERO_LENGTH = "E1000-TX-008", Warning, "3.3.3",
         "a descriptor in the middle of a packet has length 0",
@@ -243,7 +247,7 @@ kinds! {
         "a checksum is asked for (TXSM, IXSM) and no context was loaded since reset",
         "the checksum goes to an undefined place";
     TX_CONTEXT_OFFSETS = "E1000-TX-014", Error, "3.3.6",
-        "a context's checksum offsets lie outside the packet or before its own start",
+        "a checksum's offset (of a context, or CSO) lies outside the packet or before the bytes it covers",
         "the checksum overwrites something else, or the transmitter hangs";
     TX_SEGMENT_PARAMETERS = "E1000-TX-015", Error, "3.3.6",
         "a segmentation context has MSS 0, or a header of 0 or more than 240 bytes",
@@ -273,4 +277,10 @@ kinds! {
         "a frame leaves with a wrong TCP or UDP checksum, which the device was asked to insert",
         "the same: the checksum field did not hold the sum of the pseudo-header, or the context names the wrong bytes. \
          Every receiver drops it";
+    TX_EMPTY = "E1000-TX-024", Note, "3.3.3",
+        "a packet has one descriptor, of length 0",
+        "nothing goes out, and the descriptor is reported as done";
+    TX_NEVER_ON = "E1000-TX-025", Note, "14.5",
+        "TDT is moved for more than a second while TCTL.EN is clear",
+        "nothing is sent before TCTL.EN is set";
 }

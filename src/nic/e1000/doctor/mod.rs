@@ -91,15 +91,28 @@ struct Chart<'a> {
 impl Chart<'_> {
     /// Notes a finding; `subject` is asked for the first time only.
     fn note(&mut self, kind: &'static Kind, subject: impl FnOnce() -> String) {
-        self.note_at(kind, self.moment, subject);
+        self.note_at(kind, None, subject);
     }
 
-    /// So, for something that began earlier.
-    fn note_at(&mut self, kind: &'static Kind, moment: Moment, subject: impl FnOnce() -> String) {
+    /// So, for something that began at another moment; without one it is what happens now that shows it.
+    fn note_at(&mut self, kind: &'static Kind, moment: Option<Moment>, subject: impl FnOnce() -> String) {
+        let moment = moment.unwrap_or(self.moment);
         match self.findings.iter_mut().find(|finding| finding.kind == kind) {
             Some(known) => known.count += 1,
             None => self.findings.push(Finding { kind, subject: subject(), moment, count: 1 }),
         }
+    }
+}
+
+/// A condition that lasts: it counts once, when it begins.
+#[derive(Debug, Default)]
+struct Lasting(bool);
+
+impl Lasting {
+    /// Whether it begins, now that it `holds` or does not.
+    fn begins(&mut self, holds: bool) -> bool {
+        let held = std::mem::replace(&mut self.0, holds);
+        holds && !held
     }
 }
 
@@ -151,11 +164,11 @@ impl Observer for Doctor {
             let known = findings.len();
             let mut chart = Chart { findings, moment: *moment, model: *model, known };
             match event {
-                Event::Reset { registers: now, .. } => {
+                Event::Reset { registers: now, power_on } => {
                     registers.0.copy_from_slice(&now[..DWORDS.min(now.len())]);
                     access.reset();
-                    tx.reset();
-                    rx.reset();
+                    tx.reset(*power_on);
+                    rx.reset(*power_on);
                     causes.reset();
                 }
                 Event::RegisterWrite { register: found, new, .. } => {

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::kinds::*;
 use super::transmit::Written;
-use super::{Chart, Registers, check_64k, register};
-use crate::nic::e1000::observe::{Disposition, Event, Refusal, Ring, Slot};
+use super::{Chart, Lasting, Registers, check_64k, register};
+use crate::nic::e1000::observe::{Disposition, Event, Moment, Refusal, Ring, Slot};
 use crate::nic::e1000::spec::{DELAY_TICK_NS, ITR_TICK_NS, MAX_STANDARD, rctl, reg, rxd};
 
 /// Frames that find no descriptor for so long are not just early.
 const STARVING_NS: u64 = 1_000_000_000;
-/// Buffers remembered, beyond what the largest ring that drivers use has.
-const BUFFERS: usize = 8192;
+/// Told already: no time is so long ago.
+const TOLD: Option<u64> = Some(u64::MAX);
+/// Buffers that are forgotten no sooner than that there are so many, and twice what the device owned last time.
+const BUFFERS: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -19,6 +21,14 @@ pub(super) struct Watch {
     base: Written,
     /// A descriptor has been given since the receiver was switched on.
     given: bool,
+    /// The ring's length and base have been looked at.
+    checked: bool,
+    delayed: Lasting,
+    in_vain: Lasting,
+    /// The receiver has been on since reset.
+    was_on: bool,
+    /// Since when frames find the receiver off, although it has descriptors.
+    off: Option<u64>,
     /// Since when frames find nothing.
     starving: Option<u64>,
     /// Descriptors as they were fetched and not written back yet.
@@ -27,21 +37,26 @@ pub(super) struct Watch {
     sequence: u64,
     /// Buffers that were fetched: address to the first sequence number that it was not given together with.
     buffers: BTreeMap<u64, u64>,
+    /// How many of them were the device's when the others were forgotten.
+    live: usize,
     /// A descriptor with DD set was fetched.
     stale: Option<(Slot, u8)>,
     /// RDT was moved too far.
     passed: bool,
+    stale_told: bool,
 }
 
 impl Watch {
-    pub fn reset(&mut self) {
-        *self = Self::default();
+    /// The base address outlives CTRL.RST.
+    pub fn reset(&mut self, power_on: bool) {
+        let base = if power_on { Written::default() } else { self.base };
+        *self = Self { base, ..Self::default() };
     }
 
     pub fn written(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>, old: u32) {
         let Event::RegisterWrite { register: found, written, new, .. } = *event else { return };
         let enabled = registers.has(reg::RCTL, rctl::EN);
-        let written = Written { value: written, moment: chart.moment };
+        let written = Written { value: written, moment: Some(chart.moment) };
         let (head, tail) = (registers.get(reg::RDH), registers.get(reg::RDT));
         match found.offset {
             reg::RDLEN => self.length = written,
@@ -55,12 +70,14 @@ impl Watch {
                     chart.note(&RX_MOVED_WHILE_ON, || register(found.offset, written.value));
                 }
                 let whole = std::mem::take(self);
-                *self = Self { length: whole.length, base: whole.base, ..Self::default() };
+                let Self { length, base, was_on, .. } = whole;
+                *self = Self { length, base, was_on, ..Self::default() };
             }
             reg::RDT if enabled => self.given(registers, chart, (old, new)),
             reg::RCTL if enabled && old & rctl::EN == 0 => {
-                self.given = false;
-                self.starving = None;
+                // What the device had before, the driver may have taken back.
+                let Self { length, base, .. } = std::mem::take(self);
+                *self = Self { length, base, was_on: true, ..Self::default() };
                 if head != tail {
                     self.ring_is_used(registers, chart);
                     self.given = true;
@@ -96,7 +113,8 @@ impl Watch {
     }
 
     fn took_old_frames(&mut self, chart: &mut Chart<'_>) {
-        if let (Some((slot, status)), true) = (self.stale, self.passed) {
+        if let (Some((slot, status)), true, false) = (self.stale, self.passed, self.stale_told) {
+            self.stale_told = true;
             chart.note(&RX_STALE_STATUS, || {
                 format!("receive descriptor {} was given with status {status:#04x}", slot.index)
             });
@@ -105,16 +123,11 @@ impl Watch {
 
     /// The receiver is about to read descriptors.
     fn ring_is_used(&mut self, registers: &Registers, chart: &mut Chart<'_>) {
-        let (length, base) = (registers.get(reg::RDLEN), registers.get(reg::RDBAL));
-        if length == 0 || self.length.value & 0x7f != 0 {
-            let value = if length == 0 { 0 } else { self.length.value };
-            chart.note_at(&RX_LENGTH, self.length.moment, || register(reg::RDLEN, value));
+        if !std::mem::replace(&mut self.checked, true) {
+            self.check(registers, chart);
         }
-        let nowhere = base == 0 && registers.get(reg::RDBAH) == 0;
-        if nowhere || self.base.value & 0xf != 0 {
-            chart.note_at(&RX_BASE, self.base.moment, || register(reg::RDBAL, self.base.value));
-        }
-        let (len, head, tail) = (length / 16, registers.get(reg::RDH), registers.get(reg::RDT));
+        let len = registers.get(reg::RDLEN) / 16;
+        let (head, tail) = (registers.get(reg::RDH), registers.get(reg::RDT));
         let ring =
             |offset| format!("{}, the ring has {len} descriptors", register(offset, registers.get(offset)));
         if len > 0 && tail == len {
@@ -125,14 +138,28 @@ impl Watch {
         if len > 0 && head >= len {
             chart.note(&RX_TAIL_OUTSIDE, || ring(reg::RDH));
         }
-        if registers.get(reg::RDTR) != 0 {
+        if self.delayed.begins(registers.get(reg::RDTR) != 0) {
             chart.note(&RX_DELAY_TIMER, || register(reg::RDTR, registers.get(reg::RDTR)));
         }
         let (absolute, interval) = (registers.get(reg::RADV), registers.get(reg::ITR));
-        if absolute != 0 && u64::from(absolute) * DELAY_TICK_NS < u64::from(interval) * ITR_TICK_NS {
+        let ticks = (u64::from(absolute) * DELAY_TICK_NS, u64::from(interval) * ITR_TICK_NS);
+        if self.in_vain.begins(absolute != 0 && ticks.0 < ticks.1) {
             chart.note(&RX_ABSOLUTE_DELAY, || {
                 format!("{}, {}", register(reg::RADV, absolute), register(reg::ITR, interval))
             });
+        }
+    }
+
+    /// Its length and base.
+    fn check(&self, registers: &Registers, chart: &mut Chart<'_>) {
+        let (length, base) = (registers.get(reg::RDLEN), registers.get(reg::RDBAL));
+        if length == 0 || self.length.value & 0x7f != 0 {
+            let value = if length == 0 { 0 } else { self.length.value };
+            chart.note_at(&RX_LENGTH, self.length.moment, || register(reg::RDLEN, value));
+        }
+        let nowhere = base == 0 && registers.get(reg::RDBAH) == 0;
+        if nowhere || self.base.value & 0xf != 0 {
+            chart.note_at(&RX_BASE, self.base.moment, || register(reg::RDBAL, self.base.value));
         }
         let (base, len) = (u64::from(registers.get(reg::RDBAH)) << 32 | u64::from(base), u64::from(length));
         check_64k(chart, || "the receive ring".to_owned(), base, len);
@@ -142,9 +169,10 @@ impl Watch {
         if let Some(since) = self.starving
             && chart.moment.now_ns.saturating_sub(since) > STARVING_NS
         {
-            self.starving = None;
+            self.starving = TOLD;
             let kind = if self.given { &RX_NOT_REFILLED } else { &RX_NEVER_GIVEN };
-            chart.note(kind, || {
+            // Time has shown it; whoever comes by then is not to blame.
+            chart.note_at(kind, Some(Moment { origin: None, ..chart.moment }), || {
                 format!("RDH = RDT = {}, RDLEN = {:#x}", registers.get(reg::RDT), registers.get(reg::RDLEN))
             });
         }
@@ -163,6 +191,9 @@ impl Watch {
                     });
                 }
             }
+            Event::Arrived { disposition: Disposition::Dropped(_, Refusal::Off), .. } => {
+                self.found_off(registers, chart);
+            }
             Event::Arrived { head, len, disposition, .. } => {
                 self.arrived(chart, head, len, disposition);
             }
@@ -171,6 +202,21 @@ impl Watch {
                 chart.note(kind, || format!("{len} bytes at {address:#x}"));
             }
             _ => {}
+        }
+    }
+
+    /// A frame came while the receiver is off.
+    fn found_off(&mut self, registers: &Registers, chart: &mut Chart<'_>) {
+        let (head, tail) = (registers.get(reg::RDH), registers.get(reg::RDT));
+        if self.was_on || head == tail || registers.has(reg::RCTL, rctl::EN) {
+            self.off = None;
+        } else if chart.moment.now_ns.saturating_sub(*self.off.get_or_insert(chart.moment.now_ns))
+            > STARVING_NS
+        {
+            self.off = TOLD;
+            chart.note(&RX_NEVER_ON, || {
+                format!("RDT = {tail}, {}", register(reg::RCTL, registers.get(reg::RCTL)))
+            });
         }
     }
 
@@ -199,13 +245,13 @@ impl Watch {
             self.stale.get_or_insert((slot, raw[12]));
             self.took_old_frames(chart);
         }
+        self.sequence += 1;
         if address == 0 {
             chart.note(&RX_NULL_BUFFER, || format!("receive descriptor {}", slot.index));
             return;
         }
         let reach = reach(registers.get(reg::RCTL));
         check_64k(chart, || format!("the buffer of receive descriptor {}", slot.index), address, reach);
-        self.sequence += 1;
         let (len, tail) = (registers.get(reg::RDLEN) / 16, registers.get(reg::RDT));
         if len == 0 || self.passed {
             return;
@@ -221,9 +267,10 @@ impl Watch {
         // This one and those behind it up to the tail are the device's at the same time.
         let owned = (tail + len).saturating_sub(slot.index) % len;
         self.buffers.insert(address, self.sequence + u64::from(owned));
-        if self.buffers.len() > BUFFERS {
+        if self.buffers.len() > BUFFERS + 2 * self.live {
             let now = self.sequence;
             self.buffers.retain(|_, until| *until > now);
+            self.live = self.buffers.len();
         }
     }
 }

@@ -5,10 +5,12 @@ use super::{Chart, Registers, register};
 use crate::nic::e1000::Model;
 use crate::nic::e1000::observe::{Event, Moment};
 use crate::nic::e1000::regs::table::{Class, Effect, Found, State};
-use crate::nic::e1000::spec::{ctrl, eeprom, mdic, rah, rctl, reg, tctl};
+use crate::nic::e1000::spec::{cause, ctrl, eeprom, mdic, rah, rctl, reg, tctl};
 
 /// How long the EEPROM takes to load at least (14.3 asks for more).
 const RESET_NS: u64 = 1_000_000;
+/// After so long an MDIC cycle is over, even if nobody has looked (13.4.7 says 64 us).
+const MDIC_NS: u64 = 100_000;
 /// Bits 0, 11, 14, 21 and 24 (13.4.22).
 const RCTL_RESERVED: u32 = 1 | 1 << 11 | 1 << 14 | 1 << 21 | 1 << 24;
 /// Bits 0 and 2 (13.4.33).
@@ -25,8 +27,8 @@ pub(super) struct Watch {
     reset_at: Option<u64>,
     /// The high half of this counter was the last register read.
     high_read: Option<u32>,
-    /// MDIC was written and not read since.
-    mdic_busy: bool,
+    /// When MDIC was written, if its end has not been seen since.
+    mdic_since: Option<u64>,
     /// Linux's self-test is at STATUS.
     status_test: bool,
     pba_changed: bool,
@@ -38,7 +40,7 @@ impl Watch {
             model,
             reset_at: None,
             high_read: None,
-            mdic_busy: false,
+            mdic_since: None,
             status_test: false,
             pba_changed: false,
         }
@@ -50,7 +52,7 @@ impl Watch {
     }
 
     pub fn reset(&mut self) {
-        self.mdic_busy = false;
+        self.mdic_since = None;
         self.pba_changed = false;
     }
 
@@ -83,8 +85,11 @@ impl Watch {
             chart.note(&COUNTER_HIGH_FIRST, || found.name());
         }
         self.high_read = (found.row.effect == Effect::CounterHigh).then_some(found.offset);
-        if found.offset == reg::MDIC {
-            self.mdic_busy = value & mdic::READY == 0;
+        // Its end can be asked for as an interrupt instead.
+        let seen = found.offset == reg::MDIC && value & mdic::READY != 0
+            || found.offset == reg::ICR && value & cause::MDAC != 0;
+        if seen {
+            self.mdic_since = None;
         }
     }
 
@@ -154,10 +159,10 @@ impl Watch {
                 self.pba_changed |= rx != registers.get(reg::PBA) & 0x7f;
             }
             reg::MDIC => {
-                if self.mdic_busy {
+                let now = chart.moment.now_ns;
+                if self.mdic_since.replace(now).is_some_and(|since| now.saturating_sub(since) < MDIC_NS) {
                     chart.note(&MDIC_NOT_AWAITED, || register(reg::MDIC, value));
                 }
-                self.mdic_busy = true;
                 let (number, write) = (value >> 21 & 0x1f, value >> 26 & 3 == mdic::OP_WRITE);
                 if write && number != mdic::PHY_ADDRESS {
                     chart.note(&PHY_WRONG_ADDRESS, || {
@@ -169,6 +174,10 @@ impl Watch {
                 let released = registers.has(reg::EECD, eeprom::REQ);
                 let kind = if released { &EEPROM_SELECTED } else { &EEPROM_NO_REQUEST };
                 chart.note(kind, || register(reg::EECD, value));
+            }
+            // In this order, too, a multicast address is none. Zero may be on its way to another.
+            reg::RAL if value & 1 != 0 && registers.has(reg::RAH, rah::AV) => {
+                chart.note(&RX_ADDRESS, || format!("RAL[0] = {value:#x} while RAH[0].AV is set"));
             }
             reg::RAH if value & rah::AV != 0 => {
                 let low = registers.get(reg::RAL);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::kinds::*;
-use super::{Chart, Registers, check_64k, register, sums};
+use super::{Chart, Lasting, Registers, check_64k, register, sums};
 use crate::netport::segment::Insert;
 use crate::nic::e1000::observe::{Disposition, Event, Fcs, Moment, Ring, Slot};
 use crate::nic::e1000::spec::{MAX_TX_FRAME, MIN_FRAME, ctrl, rctl, reg, tctl, txd};
@@ -12,24 +12,36 @@ use crate::nic::e1000::tx_frame::{Data, Descriptor, MAX_PACKET, Offload, decode}
 
 /// RPS of a descriptor (3.3.3.1): the 82544's other way to ask for DD. Linux's self-test uses it everywhere.
 const RPS: u32 = 1 << 28;
-/// Doorbells with reads of TDH between them that make a habit. A register dump reads it once.
+/// Doorbells with reads of TDH before them that make a habit, if they are more than a fifth of all.
 const POLLS: u32 = 16;
+/// A doorbell without takes away so much less than one with it adds.
+const POLL_WEIGHT: u32 = 4;
+/// Doorbells so long after the first that found the transmitter off are not just early.
+const OFF_NS: u64 = 1_000_000_000;
+/// Bytes that VLE adds.
+const TAG_LEN: usize = 4;
 /// Shortest packet that the part sends at all (13.4.33).
 const LEAST_PACKET: usize = 17;
 /// Longest prototype header (3.3.6).
 const MAX_HEADER: usize = 240;
 
-/// A length or base register as it was written last.
+/// A length or base register as it was written last; without a moment if nobody has done so since reset.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Written {
     pub value: u32,
-    pub moment: Moment,
+    pub moment: Option<Moment>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     length: Written,
     base: Written,
+    /// The ring's length and base have been looked at.
+    checked: bool,
+    no_master: Lasting,
+    no_link: Lasting,
+    /// When the driver rang first while the transmitter is off.
+    off: Option<u64>,
     /// Descriptors as they were fetched and not written back yet.
     fetched: HashMap<u32, [u8; 16]>,
     tso: Option<Loaded>,
@@ -37,8 +49,10 @@ pub(super) struct Watch {
     packet: Packet,
     /// Descriptors since the last with RS.
     unreported: u32,
-    /// TDH was read since the last doorbell.
+    /// TDH was read since the last doorbell; so was what only a register dump reads.
     head_read: bool,
+    dumped: bool,
+    /// How much of a habit reading it is.
     polls: u32,
     loopback: bool,
     /// The checksum that the device was to insert into the last packet.
@@ -59,18 +73,22 @@ struct Packet {
     tse: bool,
     offload: Option<Offload>,
     hopeless: bool,
+    /// A tag is inserted.
+    tagged: bool,
 }
 
 impl Watch {
-    pub fn reset(&mut self) {
-        *self = Self { loopback: self.loopback, ..Self::default() };
+    /// The base address outlives CTRL.RST.
+    pub fn reset(&mut self, power_on: bool) {
+        let base = if power_on { Written::default() } else { self.base };
+        *self = Self { loopback: self.loopback, base, ..Self::default() };
     }
 
     pub fn written(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>, old: u32) {
         let Event::RegisterWrite { register: found, written, new, .. } = *event else { return };
         let enabled = registers.has(reg::TCTL, tctl::EN);
         let pending = registers.get(reg::TDT) != registers.get(reg::TDH);
-        let written = Written { value: written, moment: chart.moment };
+        let written = Written { value: written, moment: Some(chart.moment) };
         match found.offset {
             reg::TDLEN => self.length = written,
             reg::TDBAL => self.base = written,
@@ -79,6 +97,7 @@ impl Watch {
         match found.offset {
             reg::TDLEN | reg::TDBAL | reg::TDBAH | reg::TDH => {
                 self.unreported = 0;
+                self.checked = false;
                 self.fetched.clear();
                 self.packet = Packet::default();
                 if enabled {
@@ -86,23 +105,30 @@ impl Watch {
                 }
             }
             reg::TDT => {
-                self.head_read = false;
+                self.weigh_head_reads(registers, chart);
                 if enabled {
                     self.doorbell(registers, chart, (old, new));
+                } else if old != new {
+                    self.in_vain(registers, chart, new);
                 }
             }
-            reg::TCTL if enabled && old & tctl::EN == 0 && pending => self.ring_is_used(registers, chart),
+            reg::TCTL if enabled && old & tctl::EN == 0 => {
+                self.off = None;
+                if pending {
+                    self.ring_is_used(registers, chart);
+                }
+            }
             _ => {}
         }
     }
 
     fn doorbell(&mut self, registers: &Registers, chart: &mut Chart<'_>, (old, new): (u32, u32)) {
         self.ring_is_used(registers, chart);
-        if !chart.moment.bus_master {
+        if self.no_master.begins(!chart.moment.bus_master) {
             chart.note(&BUS_MASTER_OFF, || register(reg::TDT, new));
         }
         let looped = self.loopback || registers.has(reg::RCTL, rctl::LBM_MASK);
-        if !registers.has(reg::CTRL, ctrl::SLU) && !looped {
+        if self.no_link.begins(!registers.has(reg::CTRL, ctrl::SLU) && !looped) {
             chart.note(&LINK_NOT_SET_UP, || register(reg::CTRL, registers.get(reg::CTRL)));
         }
         let (len, head) = (registers.get(reg::TDLEN) / 16, registers.get(reg::TDH));
@@ -118,6 +144,22 @@ impl Watch {
 
     /// The transmitter is about to read descriptors.
     fn ring_is_used(&mut self, registers: &Registers, chart: &mut Chart<'_>) {
+        if !std::mem::replace(&mut self.checked, true) {
+            self.check(registers, chart);
+        }
+        let length = registers.get(reg::TDLEN);
+        for offset in [reg::TDT, reg::TDH] {
+            let value = registers.get(offset);
+            if length != 0 && value >= length / 16 {
+                chart.note(&TX_TAIL_OUTSIDE, || {
+                    format!("{}, the ring has {} descriptors", register(offset, value), length / 16)
+                });
+            }
+        }
+    }
+
+    /// Its length and base.
+    fn check(&self, registers: &Registers, chart: &mut Chart<'_>) {
         let (length, base) = (registers.get(reg::TDLEN), registers.get(reg::TDBAL));
         if length == 0 || self.length.value & 0x7f != 0 {
             let value = if length == 0 { 0 } else { self.length.value };
@@ -129,21 +171,26 @@ impl Watch {
         }
         let whole = u64::from(registers.get(reg::TDBAH)) << 32 | u64::from(base);
         check_64k(chart, || "the transmit ring".to_owned(), whole, u64::from(length));
-        for offset in [reg::TDT, reg::TDH] {
-            let value = registers.get(offset);
-            if length != 0 && value >= length / 16 {
-                chart.note(&TX_TAIL_OUTSIDE, || {
-                    format!("{}, the ring has {} descriptors", register(offset, value), length / 16)
-                });
-            }
+    }
+
+    /// TDT was moved to `tail` while the transmitter is off.
+    fn in_vain(&mut self, registers: &Registers, chart: &mut Chart<'_>, tail: u32) {
+        let now = chart.moment.now_ns;
+        if now.saturating_sub(*self.off.get_or_insert(now)) > OFF_NS {
+            self.off = Some(u64::MAX);
+            chart.note(&TX_NEVER_ON, || {
+                format!("TDT = {tail}, {}", register(reg::TCTL, registers.get(reg::TCTL)))
+            });
         }
     }
 
     pub fn event(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>) {
         match *event {
-            Event::RegisterRead { register: found, value } if found.offset == reg::TDH => {
-                self.head_was_read(registers, chart, value);
-            }
+            Event::RegisterRead { register: found, .. } => match found.offset {
+                reg::TDH => self.head_read = true,
+                reg::TDLEN | reg::TDBAL | reg::TDBAH => self.dumped = true,
+                _ => {}
+            },
             Event::Fetched { ring: Ring::Tx, slot, raw } => self.fetched(registers, chart, slot, raw),
             Event::WrittenBack { ring: Ring::Tx, slot, found, .. } => self.written_back(chart, slot, found),
             Event::Sent(frame) if frame.fcs == Fcs::Missing && frame.disposition != Disposition::PeerFull => {
@@ -172,13 +219,20 @@ impl Watch {
         }
     }
 
-    fn head_was_read(&mut self, registers: &Registers, chart: &mut Chart<'_>, value: u32) {
-        if registers.has(reg::TCTL, tctl::EN) && !std::mem::replace(&mut self.head_read, true) {
-            self.polls += 1;
-            if self.polls >= POLLS {
-                chart
-                    .note(&TX_HEAD_POLLED, || format!("TDH = {value}, read after each of {POLLS} doorbells"));
-            }
+    /// TDT is written: was TDH read since the last time, by somebody who frees buffers by it?
+    fn weigh_head_reads(&mut self, registers: &Registers, chart: &mut Chart<'_>) {
+        let (read, dumped) = (std::mem::take(&mut self.head_read), std::mem::take(&mut self.dumped));
+        if !read {
+            self.polls = self.polls.saturating_sub(1);
+        } else if !dumped && registers.has(reg::TCTL, tctl::EN) {
+            self.polls += POLL_WEIGHT;
+        }
+        if self.polls >= POLLS * POLL_WEIGHT {
+            self.polls = 0;
+            let head = registers.get(reg::TDH);
+            chart.note(&TX_HEAD_POLLED, || {
+                format!("TDH, now {head}, was read between doorbells, {POLLS} times and more")
+            });
         }
     }
 
@@ -202,6 +256,7 @@ impl Watch {
             self.unreported = 0;
         } else if len > 1 && self.unreported >= len - 1 {
             chart.note(&TX_NO_REPORT, || format!("{} transmit descriptors without RS", self.unreported));
+            self.unreported = 0;
         }
         if raw == [0; 16] {
             chart.note(&TX_ZERO_DESCRIPTOR, || {
@@ -230,6 +285,8 @@ impl Watch {
         }
         if data.len == 0 && (!data.eop || self.packet.len > 0) {
             chart.note(&TX_ZERO_LENGTH, here);
+        } else if data.len == 0 {
+            chart.note(&TX_EMPTY, here);
         }
         let packet = &mut self.packet;
         if packet.descriptors == 0 {
@@ -242,7 +299,8 @@ impl Watch {
         }
         packet.descriptors += 1;
         packet.len += data.len;
-        if data.vle && data.eop && !registers.has(reg::CTRL, ctrl::VME) {
+        packet.tagged = data.vle && registers.has(reg::CTRL, ctrl::VME);
+        if data.vle && data.eop && !packet.tagged {
             chart.note(&TX_TAG_NOT_INSERTED, here);
         }
         let most = if packet.tse { MAX_PACKET } else { MAX_TX_FRAME };
@@ -265,12 +323,16 @@ impl Watch {
             chart.note(&TX_TOO_LONG, whole);
         }
         let least = if registers.has(reg::TCTL, tctl::PSP) { LEAST_PACKET } else { MIN_FRAME };
-        if packet.len > 0 && packet.len < least {
+        if packet.len > 0 && packet.len + if packet.tagged { TAG_LEN } else { 0 } < least {
             chart.note(&TX_RUNT, whole);
         }
         self.asked = None;
         if let Some(Offload::Legacy { ic: true, cso, css }) = packet.offload {
-            self.asked = Some(Insert { start: usize::from(css), end: usize::MAX, at: usize::from(cso) });
+            let sum = Insert { start: usize::from(css), end: usize::MAX, at: usize::from(cso) };
+            if misplaced(&sum, packet.len) {
+                chart.note(&TX_CONTEXT_OFFSETS, || format!("CSS {css}, CSO {cso}: {}", whole()));
+            }
+            self.asked = Some(sum);
         }
         let Some(Offload::Extended { tse, popts }) = packet.offload else { return };
         let Some(loaded) = (if tse { self.tso } else { self.plain }) else {

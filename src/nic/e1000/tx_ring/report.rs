@@ -9,7 +9,7 @@ use crate::fault::CardFault;
 use crate::nic::e1000::hooks::Hooked;
 use crate::nic::e1000::interrupt::{Delay, Watch};
 use crate::nic::e1000::observe::{Event, Ring, Slot};
-use crate::nic::e1000::spec::{DELAY_TICK_NS, DESC_LEN, cause};
+use crate::nic::e1000::spec::{DELAY_TICK_NS, DESC_LEN, cause, reg};
 use std::sync::atomic::{Ordering, fence};
 
 /// Status bytes that a fault keeps at most: as many as the longest ring has descriptors. A driver that goes on without
@@ -27,9 +27,15 @@ impl TxEngine {
             self.make_late(nic);
         }
         nic.write_tx_status(view.base, &self.write_backs);
-        let causes = nic.regs().tx_done(view, self.next, &self.sent);
         let reported = if self.write_backs.is_empty() { 0 } else { cause::TXDW };
-        nic.tell(|| Event::HeadMoved { ring: Ring::Tx, head: self.next, causes: causes | reported });
+        let causes = {
+            let mut regs = nic.regs();
+            let causes = regs.tx_done(view, self.next, &self.sent);
+            // While nobody can read the new TDH: what that reader does next would be heard of first.
+            let head = regs.get(reg::TDH);
+            nic.tell(|| Event::HeadMoved { ring: Ring::Tx, head, causes: causes | reported });
+            causes
+        };
         if self.write_backs.is_empty() {
             nic.interrupts().raise(causes);
         } else {
