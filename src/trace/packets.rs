@@ -26,6 +26,8 @@ use crate::nic::e1000::observe::{Disposition, Event, Moment, Ring};
 
 /// Frames that wait for their descriptors' report at most; more than a packet's segments.
 const WAITING: usize = 4096;
+/// The same for their bytes.
+const WAITING_BYTES: usize = 4 << 20;
 /// Descriptors named in one comment; the rest is counted.
 const NAMED: usize = 8;
 
@@ -51,6 +53,7 @@ struct Nic {
     tx: Notes,
     rx: Notes,
     waiting: Vec<Packet>,
+    waiting_bytes: usize,
     /// Frames that were written, or wait.
     taken: u64,
     /// Frames more than the limit.
@@ -76,13 +79,24 @@ struct Packet {
 
 /// What descriptors have said since the last frame.
 #[derive(Debug, Default)]
-struct Notes(Vec<String>);
+struct Notes {
+    named: Vec<String>,
+    /// Those that are counted only.
+    more: usize,
+}
 
 impl Notes {
+    fn push(&mut self, note: impl FnOnce() -> String) {
+        if self.named.len() < NAMED {
+            self.named.push(note());
+        } else {
+            self.more += 1;
+        }
+    }
+
     fn take(&mut self) -> String {
-        let all = std::mem::take(&mut self.0);
-        let more = all.len().saturating_sub(NAMED);
-        let named = all.into_iter().take(NAMED).collect::<Vec<_>>().join("\n");
+        let Self { named, more } = std::mem::take(self);
+        let named = named.join("\n");
         if more == 0 { named } else { format!("{named}\nand {more} more descriptors") }
     }
 }
@@ -148,7 +162,8 @@ impl Packets {
         self.out.add_interface(name)?;
         let (interface, name) = (self.nics.len() as u32, name.to_owned());
         let (tx, rx, waiting) = (Notes::default(), Notes::default(), Vec::new());
-        self.nics.push(Nic { name, interface, tx, rx, waiting, taken: 0, dropped: 0, untold: 0 });
+        let (waiting_bytes, taken, dropped, untold) = (0, 0, 0, 0);
+        self.nics.push(Nic { name, interface, tx, rx, waiting, waiting_bytes, taken, dropped, untold });
         Ok(self.nics.len() - 1)
     }
 
@@ -189,13 +204,13 @@ impl Nic {
         let at = out.epoch + Duration::from_nanos(moment.now_ns);
         match *event {
             Event::Fetched { ring: Ring::Tx, slot, raw } => {
-                self.tx.0.push(format!("descriptor {}: {}", slot.index, descriptors::tx(&raw)));
+                self.tx.push(|| format!("descriptor {}: {}", slot.index, descriptors::tx(&raw)));
             }
             Event::WrittenBack { ring: Ring::Rx, slot, raw, .. } => {
-                self.rx.0.push(format!("descriptor {}: {}", slot.index, descriptors::rx_done(&raw)));
+                self.rx.push(|| format!("descriptor {}: {}", slot.index, descriptors::rx_done(&raw)));
             }
             Event::HeadMoved { ring: Ring::Rx, causes: set, head } => {
-                self.rx.0.push(format!("RDH = {head}, at once: {}", or_nothing(&causes(set))));
+                self.rx.push(|| format!("RDH = {head}, at once: {}", or_nothing(&causes(set))));
             }
             Event::Sent(frame) if frame.disposition != Disposition::PeerFull && !frame.head.is_empty() => {
                 let notes = self.tx.take();
@@ -206,13 +221,14 @@ impl Nic {
                 }
                 comment += &format!("\n{}", words(frame.disposition));
                 let (bytes, original) = (frame.head.to_vec(), frame.head.len() + frame.rest);
+                self.waiting_bytes += bytes.len();
                 self.waiting.push(Packet { at, bytes, original, inbound: false, comment });
-                if self.waiting.len() >= WAITING {
+                if self.waiting.len() >= WAITING || self.waiting_bytes >= WAITING_BYTES {
                     self.write_waiting(out, "")?;
                 }
             }
             Event::HeadMoved { ring: Ring::Tx, causes: set, head } => {
-                self.tx.0.clear();
+                self.tx.take();
                 self.write_waiting(out, &format!("\nTDH = {head}, causes: {}", or_nothing(&causes(set))))?;
             }
             Event::Arrived { head, payload, len, disposition } => {
@@ -230,6 +246,7 @@ impl Nic {
     }
 
     fn write_waiting(&mut self, out: &mut Output, end: &str) -> io::Result<()> {
+        self.waiting_bytes = 0;
         self.waiting.drain(..).try_for_each(|mut packet| {
             packet.comment += end;
             out.write(self.interface, packet)

@@ -13,6 +13,7 @@ mod doctor_wrong;
 mod eeprom;
 mod faults;
 mod flow_control;
+mod hostile_guest;
 mod interrupts;
 mod leds;
 mod link;
