@@ -197,6 +197,17 @@ pub trait Vm: GsiSink + MsiSink {
         drop(executor);
     }
 
+    /// Whether CPUs that halt for ever stay inside [`Vcpu::run`] instead of coming back with [`Exit::Halted`].
+    fn halts_unseen(&self) -> bool {
+        false
+    }
+
+    /// Whether nothing here but a CPU can send what wakes a CPU with interrupts off (NMI, SMI, INIT): asked where
+    /// [`Self::halts_unseen`], while no CPU runs.
+    fn is_silent(&self) -> bool {
+        true
+    }
+
     /// What [`Vcpu::set_debug`] can do here.
     fn debug_means(&self) -> DebugMeans;
 
@@ -232,6 +243,12 @@ pub trait Vcpu: Debug + Send {
     /// [`AccelError`].
     fn resume(&mut self) -> Result<(), AccelError> {
         Ok(())
+    }
+
+    /// Between two runs: whether the CPU has halted with interrupts off, or waits to be started, and nothing is on its way
+    /// to wake it. Asked where [`Vm::halts_unseen`].
+    fn is_deaf(&mut self) -> bool {
+        false
     }
 
     /// All registers as they are between two runs. Fields of [`CpuState`] that only an instruction in flight has

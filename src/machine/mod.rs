@@ -6,6 +6,7 @@
 mod accel_choice;
 pub mod board;
 mod control;
+mod deaf;
 mod debug;
 mod device_break;
 pub mod eeprom_file;
@@ -156,7 +157,7 @@ impl Machine {
         board.add_fw_cfg(&buses, files, first.fw_cfg_items(&tables))?;
         let bus: Arc<Buses> = Arc::new(buses);
         let spawn = |id| vcpu_thread::spawn(id, vm.clone(), life.clone(), bus.clone());
-        let threads = (0..config.smp).map(spawn).collect::<Result<_, _>>()?;
+        let mut threads = (0..config.smp).map(spawn).collect::<Result<Vec<_>, _>>()?;
         let reporter = Arc::new(Reporter {
             path: config.result.clone(),
             accel: chosen.accel.name(),
@@ -168,6 +169,7 @@ impl Machine {
             notices: notices.clone(),
         });
         ends.begin(&reporter);
+        threads.extend(deaf::watch(&vm, &life, &failures));
         let control = Arc::new(Control {
             life: life.clone(),
             clock,

@@ -29,7 +29,8 @@ impl Limit {
     /// An event at `now_ns`.
     pub fn event(&mut self, now_ns: u64) -> Verdict {
         let mut dropped = 0;
-        if now_ns / SECOND != self.second {
+        // Several threads tell: what happened just before the second's turn may come behind it.
+        if now_ns / SECOND > self.second {
             (self.second, self.taken) = (now_ns / SECOND, 0);
             dropped = self.rest();
         }
@@ -58,6 +59,9 @@ mod tests {
         assert_eq!(limit.event(SECOND + 1), Verdict { take: true, dropped: 0 });
         assert!(!limit.event(SECOND + 2).take);
         assert_eq!(limit.rest(), 1);
+        let mut late = Limit::new(1);
+        let taken: Vec<bool> = [SECOND, SECOND - 1, SECOND, SECOND - 1].map(|at| late.event(at).take).into();
+        assert_eq!(taken, [true, false, false, false]);
         let mut all = Limit::new(0);
         assert!((0..1000).all(|n| all.event(n).take));
     }

@@ -109,6 +109,15 @@ fn watchers_keep_and_write_no_more_than_they_may() {
             });
         }
     });
+    if operations > OPERATIONS {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let memory = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+        println!(
+            "{operations} operations in {:?}; {memory}; {} findings",
+            began.elapsed(),
+            doctor.findings().len()
+        );
+    }
     timelines.iter().for_each(|timeline| timeline.finish());
     let findings = doctor.findings();
     assert!(findings.len() > KINDS.len() / 3, "{} kinds only", findings.len());
@@ -126,9 +135,4 @@ fn watchers_keep_and_write_no_more_than_they_may() {
     }
     let report = serde_json::to_vec(&coverage.report()).unwrap();
     assert!(report.len() < 4 << 20, "{} bytes of coverage", report.len());
-    if operations > OPERATIONS {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let memory = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-        println!("{operations} operations in {:?}; {memory}; {} findings", began.elapsed(), findings.len());
-    }
 }

@@ -26,6 +26,7 @@ table:	entry 'p', poweroff
 	entry 'd', debug_exit
 	entry 't', triple_fault
 	entry 'h', halt
+	entry 'n', halt_until_nmi
 	entry 's', say_and_wait
 	entry 'S', say_and_power_off
 	entry 'k', say_panic
@@ -59,6 +60,9 @@ triple_fault:
 	lidt no_idt
 	int3
 
+halt_until_nmi:
+	movl $0x1ff, 0xfee000f0		/* the local APIC on: else its entries stay masked */
+	movl $0x400, 0xfee00350		/* LINT0 as NMI */
 halt:	hlt
 	jmp halt
 

@@ -21,6 +21,7 @@ mod assist;
 mod boot_regs;
 mod caps;
 mod cpuid;
+mod deaf;
 mod exits;
 mod firmware_slots;
 mod guest_debug;

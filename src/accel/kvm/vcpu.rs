@@ -12,6 +12,7 @@ use kvm_ioctls::{SyncReg, VcpuFd};
 
 use super::assist::{Around, Assist};
 use super::cpuid::{self, CpuidConfig};
+use super::deaf;
 use super::exits::{IoExit, Port, VcpuOrigin};
 use super::guest_debug::{Cause, GuestDebug};
 use super::host;
@@ -344,6 +345,10 @@ impl Vcpu for KvmVcpu {
             paused.restore(&self.fd);
         }
         Ok(())
+    }
+
+    fn is_deaf(&mut self) -> bool {
+        deaf::is_deaf(&self.fd)
     }
 
     fn registers(&mut self) -> Result<CpuState, AccelError> {

@@ -4,12 +4,14 @@
 //! identity map before vCPUs, interrupt controllers before vCPUs.
 #![expect(unsafe_code, reason = "memory slots hand host addresses to the kernel")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_CAP_EXIT_ON_EMULATION_FAILURE, kvm_enable_cap, kvm_msi, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 
 use super::caps::Host;
+use super::deaf;
 use super::firmware_slots::FirmwareSlots;
 use super::guest_debug;
 use super::host;
@@ -29,6 +31,8 @@ pub(super) struct KvmVm {
     shared: Arc<VmShared>,
     chips: IrqChips,
     paused: Mutex<Option<PausedVm>>,
+    /// A message was sent that RFLAGS.IF does not hold off.
+    strange_msi: AtomicBool,
 }
 
 /// What the vCPUs share with their machine.
@@ -79,7 +83,12 @@ impl KvmVm {
             vcpus,
             firmware: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared), chips, paused: Mutex::default() })
+        Ok(Self {
+            shared: Arc::new(shared),
+            chips,
+            paused: Mutex::default(),
+            strange_msi: AtomicBool::new(false),
+        })
     }
 }
 
@@ -114,6 +123,9 @@ impl MsiSink for KvmVm {
     fn send(&self, addr: u64, data: u32) {
         let msi =
             kvm_msi { address_lo: addr as u32, address_hi: (addr >> 32) as u32, data, ..Default::default() };
+        if !deaf::is_maskable(data) {
+            self.strange_msi.store(true, Ordering::Relaxed);
+        }
         // The message of a hostile or confused guest may address no APIC; the bus drops it, and so do we.
         let _ = self.shared.fd.signal_msi(msi);
     }
@@ -151,6 +163,14 @@ impl Vm for KvmVm {
     fn resume(&self) -> Result<(), AccelError> {
         let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner).take();
         paused.map_or(Ok(()), |paused| paused.restore(&self.shared.fd))
+    }
+
+    fn halts_unseen(&self) -> bool {
+        true
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.strange_msi.load(Ordering::Relaxed) && deaf::is_silent(&self.shared.fd)
     }
 
     fn debug_means(&self) -> DebugMeans {

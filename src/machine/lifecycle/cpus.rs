@@ -40,6 +40,12 @@ pub enum Turn {
     Over,
 }
 
+impl State {
+    fn end_halted(&mut self) {
+        self.end.get_or_insert(self.command_status.map_or(EndReason::Halted, EndReason::CommandExit));
+    }
+}
+
 impl Lifecycle {
     /// Registers a vCPU by its kicker, on the thread that runs it.
     pub fn join_cpu(&self, kicker: Arc<dyn Kicker>) {
@@ -166,9 +172,20 @@ impl Lifecycle {
         self.change(|s| {
             s.halted += 1;
             if s.halted >= s.cpus {
-                s.end.get_or_insert(s.command_status.map_or(EndReason::Halted, EndReason::CommandExit));
+                s.end_halted();
             }
         });
+    }
+
+    /// So, for all of them at once.
+    pub fn all_halted(&self) {
+        self.change(State::end_halted);
+    }
+
+    /// Waits so long for the end of the run; whether it came.
+    pub fn is_over_within(&self, time: Duration) -> bool {
+        let wait = self.shared.changed.wait_timeout_while(self.lock(), time, |s| !s.over);
+        wait.unwrap_or_else(PoisonError::into_inner).0.over
     }
 
     /// Kicks until every CPU has seen that it is not to run.

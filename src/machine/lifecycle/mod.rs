@@ -11,6 +11,7 @@ mod cpus;
 mod expecting;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
