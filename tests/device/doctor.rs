@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use etherparse::PacketBuilder;
 use minivmm::bus::{Access, Origin, Width};
-use minivmm::netport::checksum::Sum;
-use minivmm::netport::{Delivery, Offloads};
+use minivmm::netport::Delivery;
 use minivmm::nic::e1000::doctor::{Doctor, KINDS, Severity};
 use minivmm::nic::e1000::spec::{cause, ctrl, eeprom, mdic, rah, rctl, reg, tctl, txd};
 use minivmm::nic::e1000::testing::{
@@ -14,11 +12,12 @@ use minivmm::nic::e1000::testing::{
 use minivmm::nic::e1000::{BAR_MMIO, Config, Model};
 use minivmm::pci::Function;
 
+use super::doctor_sums::{Flow, seeded, send_seeded};
 use super::register_docs::replace_block_of;
 
-const FRAME: u32 = txd::EOP | txd::IFCS | txd::RS;
+pub(super) const FRAME: u32 = txd::EOP | txd::IFCS | txd::RS;
 const BROADCAST: [u8; 6] = [0xff; 6];
-const N: u32 = 16;
+pub(super) const N: u32 = 16;
 
 /// A bench whose device has a doctor.
 pub(super) fn bench() -> (TestNic, Arc<Doctor>) {
@@ -80,46 +79,6 @@ fn access(bench: &TestNic, offset: u64, width: Width) {
     let origin = &Somewhere;
     // Whether it is refused is another test's business.
     let _ = bench.nic.bar_write(BAR_MMIO, offset, 0, &Access { cpu: 0, width, origin });
-}
-
-/// A packet whose checksum the device is to insert.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Flow {
-    pub v6: bool,
-    pub udp: bool,
-    pub payload: usize,
-}
-
-/// The packet with the pseudo-header's sum (and `error` more) in its checksum field; where its transport header and that
-/// field are.
-pub(super) fn seeded(flow: Flow, error: u16) -> (Vec<u8>, usize, usize) {
-    let builder = PacketBuilder::ethernet2(MAC, OTHER);
-    let ip = if flow.v6 {
-        builder.ipv6([1; 16], [2; 16], 64)
-    } else {
-        builder.ipv4([10, 0, 2, 15], [10, 0, 2, 2], 64)
-    };
-    let payload = vec![0x5a; flow.payload];
-    let mut frame = Vec::new();
-    if flow.udp {
-        ip.udp(1000, 2000).write(&mut frame, &payload).unwrap();
-    } else {
-        ip.tcp(1000, 2000, 7, 512).write(&mut frame, &payload).unwrap();
-    }
-    let start = if flow.v6 { 54 } else { 34 };
-    let at = start + if flow.udp { 6 } else { 16 };
-    let mut sum = Sum::new(if flow.udp { 17 } else { 6 });
-    sum.add(&frame[if flow.v6 { 22..54 } else { 26..34 }]);
-    sum.add_word((frame.len() - start) as u16 + error);
-    frame[at..at + 2].copy_from_slice(&sum.folded().to_be_bytes());
-    (frame, start, at)
-}
-
-fn send_seeded(b: &mut TestNic, frame: &[u8], start: usize, at: usize) {
-    b.poke(TX_BUFFERS, frame);
-    b.queue_descriptor(context(start as u64, at as u64, false, 0, 0, 0));
-    b.queue_data(TX_BUFFERS, frame.len() as u32, FRAME, txd::POPTS_TXSM, 0);
-    b.ring_doorbell();
 }
 
 const CASES: &[(&str, Sequence)] = &[
@@ -664,78 +623,6 @@ fn what_an_access_shows_has_its_instruction() {
 }
 
 #[test]
-fn a_ring_that_nobody_has_set_up_is_found_by_what_switches_its_engine_on() {
-    let rips = |doctor: &Doctor| -> Vec<_> {
-        doctor.findings().iter().map(|f| (f.kind.id, f.moment.origin.and_then(|origin| origin.rip))).collect()
-    };
-    let (nic, doctor) = bench();
-    nic.count_instructions();
-    nic.write(reg::TDLEN, 0x1000);
-    nic.write(reg::TDT, 1);
-    nic.write(reg::TCTL, tctl::EN);
-    assert_eq!(rips(&doctor)[..1], [("E1000-TX-002", Some(nic.last_instruction()))]);
-    let (nic, doctor) = bench();
-    nic.count_instructions();
-    nic.write(reg::RDT, 1);
-    nic.write(reg::RCTL, rctl::EN);
-    let last = Some(nic.last_instruction());
-    assert_eq!(rips(&doctor), [("E1000-RX-001", last), ("E1000-RX-002", last)]);
-    // The base that was written before a reset is still there, and so is what was wrong with it.
-    let (nic, doctor) = bench();
-    nic.count_instructions();
-    nic.write(reg::TDBAL, TX_RING as u32 + 4);
-    let guilty = Some(nic.last_instruction());
-    nic.write(reg::CTRL, ctrl::RST);
-    nic.advance(5_000_000);
-    nic.write(reg::TDLEN, 0x1000);
-    nic.write(reg::TDT, 1);
-    nic.write(reg::TCTL, tctl::EN);
-    assert_eq!(rips(&doctor)[..1], [("E1000-TX-002", guilty)]);
-}
-
-#[test]
-fn what_lasts_counts_once() {
-    let (mut nic, doctor) = bench();
-    nic.write(reg::RDTR, 8);
-    nic.write(reg::RADV, 8);
-    nic.write(reg::ITR, 200);
-    nic.write(reg::RDLEN, 250 * 16);
-    nic.write(reg::CTRL, ctrl::SLU);
-    nic.write(reg::RCTL, rctl::EN);
-    (1..9).for_each(|n| nic.write(reg::RDT, n));
-    nic.start_tx(N);
-    nic.dma.set_enabled(false);
-    nic.write(reg::CTRL, 0);
-    nic.write(reg::ITR, 0);
-    nic.write(reg::IMS, cause::LSC);
-    for _ in 0..7 {
-        nic.send(&frame_to(OTHER, 60));
-    }
-    for _ in 0..40 {
-        nic.write(reg::ICS, cause::LSC);
-        nic.write(reg::IMC, !0);
-        nic.write(reg::IMS, cause::LSC);
-    }
-    let counts: Vec<_> = doctor.findings().iter().map(|f| (f.kind.id, f.count)).collect();
-    let ids = [
-        "E1000-RX-001",
-        "E1000-RX-002",
-        "E1000-RX-018",
-        "E1000-RX-021",
-        "E1000-DMA-001",
-        "E1000-LNK-001",
-        "E1000-INT-002",
-    ];
-    assert_eq!(counts, ids.map(|id| (id, 1)));
-    // Another time is another episode.
-    nic.write(reg::RDTR, 0);
-    nic.write(reg::RDT, 9);
-    nic.write(reg::RDTR, 8);
-    nic.write(reg::RDT, 10);
-    assert_eq!(doctor.findings()[2].count, 2);
-}
-
-#[test]
 fn each_kind_is_found_and_the_correct_sequence_gives_none() {
     for (id, sequence) in CASES {
         let (mut nic, doctor) = bench_of(model_of(id));
@@ -747,67 +634,6 @@ fn each_kind_is_found_and_the_correct_sequence_gives_none() {
         let found = doctor.findings();
         let bad = found.iter().find(|f| f.kind.id == *id || f.kind.severity > Severity::Note);
         assert!(bad.is_none(), "{id}, done right: {bad:?}");
-    }
-}
-
-#[test]
-fn wrong_seeds_are_found_whoever_computes_the_rest() {
-    let finds = |flow: Flow, error: u16, accepts: Offloads| {
-        let (mut nic, doctor) = bench();
-        nic.peer.set_accepts(accepts);
-        nic.start_tx(N);
-        let (frame, start, at) = seeded(flow, error);
-        send_seeded(&mut nic, &frame, start, at);
-        assert_eq!(nic.peer.take_all().len(), 1);
-        ids(&doctor, Severity::Note).contains(&"E1000-TX-023")
-    };
-    let all = Offloads { csum: true, tso4: true, tso6: true };
-    for (v6, udp, payload) in
-        [(false, false, 0), (false, true, 1), (true, false, 99), (true, true, 1400), (false, false, 1460)]
-    {
-        let flow = Flow { v6, udp, payload };
-        for accepts in [Offloads::default(), all] {
-            assert!(!finds(flow, 0, accepts), "{flow:?} {accepts:?}");
-            assert!(finds(flow, 1, accepts), "{flow:?} {accepts:?}");
-        }
-    }
-}
-
-#[test]
-fn what_the_device_was_not_asked_to_sum_is_the_drivers_business() {
-    let (mut nic, doctor) = bench();
-    nic.start_tx(N);
-    let (frame, start, at) = seeded(Flow { payload: 10, ..Flow::default() }, 1);
-    nic.send(&frame);
-    // A fragment's checksum covers more than the frame.
-    let mut fragment = frame.clone();
-    fragment[20] = 0x20;
-    send_seeded(&mut nic, &fragment, start, at);
-    // UDP without a checksum, which the device is asked to insert somewhere else.
-    let (mut none, start, _) = seeded(Flow { udp: true, payload: 30, v6: false }, 0);
-    none[40..42].fill(0);
-    send_seeded(&mut nic, &none, start, 60);
-    // No IP at all.
-    send_seeded(&mut nic, &frame_to(OTHER, 100), 34, 50);
-    // Lengths that contradict each other.
-    let mut long = frame;
-    long[16..18].copy_from_slice(&2000u16.to_be_bytes());
-    send_seeded(&mut nic, &long, start, at);
-    assert_eq!(nic.peer.take_all().len(), 5);
-    assert_eq!(ids(&doctor, Severity::Note), [""; 0]);
-}
-
-#[test]
-fn a_legacy_descriptor_with_a_wrong_seed_is_found() {
-    for error in [0, 1] {
-        let (mut nic, doctor) = bench();
-        nic.start_tx(N);
-        let (frame, start, at) = seeded(Flow { payload: 100, ..Flow::default() }, error);
-        nic.poke(TX_BUFFERS, &frame);
-        let sums = (frame.len() | at << 16) as u64 | u64::from(FRAME | txd::IC) | (start as u64) << 40;
-        nic.queue_descriptor([TX_BUFFERS, sums]);
-        nic.ring_doorbell();
-        assert_eq!(ids(&doctor, Severity::Note).contains(&"E1000-TX-023"), error == 1);
     }
 }
 

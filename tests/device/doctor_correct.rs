@@ -13,9 +13,9 @@ use minivmm::nic::e1000::testing::{
 };
 use minivmm::nic::e1000::{Config, Model};
 
-use super::doctor::{Flow, bench, context, ids, seeded};
+use super::doctor::{FRAME, bench, context, ids};
+use super::doctor_sums::{Flow, seeded};
 
-const FRAME: u32 = txd::EOP | txd::IFCS | txd::RS;
 const MS: u64 = 1_000_000;
 
 fn is_well(doctor: &Doctor) {

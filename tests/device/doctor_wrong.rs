@@ -2,12 +2,12 @@
 
 use minivmm::netport::FramePort;
 use minivmm::nic::e1000::doctor::Severity;
-use minivmm::nic::e1000::spec::{ctrl, rah, rctl, reg, tctl, txd};
+use minivmm::nic::e1000::spec::{cause, ctrl, rah, rctl, reg, tctl, txd};
 use minivmm::nic::e1000::testing::{MAC, OTHER, RX_RING, TX_BUFFERS, TX_RING, TestNic, frame_to};
 
-use super::doctor::{Flow, bench, context, ids, seeded};
+use super::doctor::{FRAME, bench, context, ids};
+use super::doctor_sums::{Flow, seeded};
 
-const FRAME: u32 = txd::EOP | txd::IFCS | txd::RS;
 const SECOND: u64 = 1_000_000_000;
 
 /// What is found, notes too.
@@ -225,4 +225,27 @@ fn what_the_peer_does_has_no_instruction_of_ours() {
     assert_eq!(ids(&doctor, Severity::Note), [""; 0]);
     let [finding] = &other.findings()[..] else { panic!("a broadcast that is filtered") };
     assert_eq!((finding.kind.id, finding.moment.origin), ("E1000-RX-014", None));
+}
+
+#[test]
+fn a_handler_that_masks_what_it_knows_and_never_reads_icr() {
+    let storm = |acknowledge: bool, ns: u64| {
+        found(|nic| {
+            nic.write(reg::IMS, cause::LSC);
+            nic.write(reg::ICS, cause::LSC);
+            assert!(nic.interrupted());
+            for _ in 0..11_000 {
+                nic.write(reg::IMC, cause::RXT0 | cause::TXDW);
+                if acknowledge {
+                    nic.read(reg::ICR);
+                    nic.write(reg::ICS, cause::LSC);
+                }
+                nic.advance(ns);
+            }
+        })
+    };
+    assert_eq!(storm(false, 100_000), ["E1000-INT-002"]);
+    assert_eq!(storm(true, 100_000), [""; 0]);
+    // Many registers, but in no time.
+    assert_eq!(storm(false, 1000), [""; 0]);
 }

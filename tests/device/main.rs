@@ -9,6 +9,8 @@ mod coverage;
 mod damaged_frames;
 mod doctor;
 mod doctor_correct;
+mod doctor_moments;
+mod doctor_sums;
 mod doctor_wrong;
 mod eeprom;
 mod faults;

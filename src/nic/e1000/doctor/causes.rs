@@ -10,6 +10,8 @@ const RX: u32 = cause::RXT0 | cause::RXDMT0 | cause::RXO;
 const UNHEARD: u32 = 16;
 /// The same for frames that came while INTA# stayed asserted, and how long that must last.
 const UNHEARD_FRAMES: u32 = 64;
+/// The same for accesses to other registers: a handler that runs again and again.
+const UNHEARD_ACCESSES: u32 = 10_000;
 const UNHEARD_NS: u64 = 1_000_000_000;
 /// Double reads that make a habit, and the frames that pass meanwhile without a new RDT: the driver does not know of them.
 const DOUBLE_READS: u32 = 8;
@@ -21,8 +23,8 @@ const POLLS: u32 = 1000;
 pub(super) struct Watch {
     /// Assertions since ICR was read or written.
     unheard: u32,
-    /// When INTA# went up, and the frames since then.
-    asserted: Option<(u64, u32)>,
+    /// INTA# is up.
+    asserted: Option<Asserted>,
     /// It was told that nobody hears.
     told: bool,
     /// The last register access was a read of ICR that found causes, by this CPU.
@@ -34,17 +36,28 @@ pub(super) struct Watch {
     mask: u32,
 }
 
+/// Since when, and what has happened meanwhile.
+#[derive(Debug)]
+struct Asserted {
+    since: u64,
+    frames: u32,
+    accesses: u32,
+}
+
 impl Watch {
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 
     pub fn event(&mut self, registers: &Registers, chart: &mut Chart<'_>, event: &Event<'_>) {
+        self.handled_in_vain(chart, event);
         match *event {
             Event::RegisterRead { register: found, value } if found.offset == reg::ICR => {
                 self.read(registers, chart, value);
             }
-            Event::RegisterWrite { register: found, .. } if found.offset == reg::ICR => self.heard(),
+            Event::RegisterWrite { register: found, .. } if found.offset == reg::ICR => {
+                self.heard(chart.moment.now_ns);
+            }
             Event::RegisterWrite { register: found, written, .. } if found.offset == reg::IMS => {
                 self.found_causes = None;
                 unmasked(registers, chart, written);
@@ -65,23 +78,28 @@ impl Watch {
             }
             Event::Line { asserted: true } => {
                 self.unheard += 1;
-                self.asserted = Some((chart.moment.now_ns, 0));
+                self.asserted = Some(Asserted { since: chart.moment.now_ns, frames: 0, accesses: 0 });
                 if self.unheard >= UNHEARD {
                     self.not_heard(chart);
                 }
             }
             Event::Line { asserted: false } => self.asserted = None,
-            Event::HeadMoved { ring: Ring::Rx, .. } => {
-                self.untouched += 1;
-                if let Some((since, frames)) = &mut self.asserted {
-                    *frames += 1;
-                    let long = chart.moment.now_ns.saturating_sub(*since) > UNHEARD_NS;
-                    if *frames >= UNHEARD_FRAMES && long {
-                        self.not_heard(chart);
-                    }
-                }
-            }
+            Event::HeadMoved { ring: Ring::Rx, .. } => self.untouched += 1,
             _ => {}
+        }
+    }
+
+    /// INTA# has been up for long, and frames come or the driver does other things.
+    fn handled_in_vain(&mut self, chart: &mut Chart<'_>, event: &Event<'_>) {
+        let Some(Asserted { since, frames, accesses }) = &mut self.asserted else { return };
+        match event {
+            Event::HeadMoved { ring: Ring::Rx, .. } => *frames += 1,
+            Event::RegisterRead { .. } | Event::RegisterWrite { .. } => *accesses += 1,
+            _ => return,
+        }
+        let long = chart.moment.now_ns.saturating_sub(*since) > UNHEARD_NS;
+        if long && (*frames >= UNHEARD_FRAMES || *accesses >= UNHEARD_ACCESSES) {
+            self.not_heard(chart);
         }
     }
 
@@ -93,16 +111,19 @@ impl Watch {
         chart.note(&IRQ_NOT_ACKNOWLEDGED, || format!("asserted {times} times since ICR was last looked at"));
     }
 
-    fn heard(&mut self) {
+    fn heard(&mut self, now_ns: u64) {
         self.unheard = 0;
         self.told = false;
+        if let Some(Asserted { since, frames, accesses }) = &mut self.asserted {
+            (*since, *frames, *accesses) = (now_ns, 0, 0);
+        }
         self.found_causes = None;
     }
 
     fn read(&mut self, registers: &Registers, chart: &mut Chart<'_>, value: u32) {
         let before = self.found_causes.take();
         let by = chart.moment.origin.map(|origin| Instruction { rip: None, ..origin });
-        self.heard();
+        self.heard(chart.moment.now_ns);
         if self.mask == 0 {
             // Without interrupts there is none that ICR could be read twice for: iPXE polls it.
             self.polls += 1;
