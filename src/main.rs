@@ -11,7 +11,7 @@ use minivmm::sys::Notices;
 /// Usage or set-up error (docs/exit-status.md).
 const SETUP_FAILED: u8 = 1;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let status = run();
     // Whatever way the run ended, the terminal is as it was found.
     minivmm::sys::terminal::restore();

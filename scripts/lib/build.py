@@ -8,12 +8,13 @@ from lib.report import Failed
 from lib.vm import REPO
 
 
-def everything(report):
-    """Raises Failed with one line when something cannot be built."""
+def everything(report, example=None):
+    """With one of the examples, if it is named. Raises Failed with one line when something cannot be built."""
     if line := packages.ensure({"cc": "gcc", "unshare": "util-linux"}, report):
         raise Failed(line)
     with report.step("build minivmm (cargo build --release)"):
-        done = subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=REPO)
+        more = ["--bins", "--example", example] if example else []
+        done = subprocess.run(["cargo", "build", "--release", "--quiet", *more], cwd=REPO)
         if done.returncode:
             raise Failed("cargo build failed (is Rust installed? see README)")
     with report.step("build the guest (scripts/build-guest)"):

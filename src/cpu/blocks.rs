@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic as N, OpKind};
 
@@ -28,8 +29,9 @@ pub(super) const MAX_OPS: usize = 32;
 const PLACES: usize = 1 << 15;
 /// Ops kept before all are thrown away.
 const ARENA: usize = 1 << 18;
-/// How often a block runs before it becomes host code.
-const HOT: u16 = 256;
+/// How often a block runs before it becomes host code, on processors made from now on. A test changes it
+/// ([`super::run::translate_from_first_run`]).
+pub(super) static HOT: AtomicU16 = AtomicU16::new(256);
 
 /// What running a block needs to know about it: less than a cache line.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +129,9 @@ pub(super) struct Blocks<M> {
     /// How often host code had to be told where it goes on.
     #[cfg(test)]
     pub looked_up: u64,
+    /// How often everything was forgotten.
+    #[cfg(test)]
+    pub cleared: u64,
 }
 
 impl<M: Machine> Blocks<M> {
@@ -139,11 +144,13 @@ impl<M: Machine> Blocks<M> {
             ops: Arena::with_capacity(ARENA + MAX_OPS),
             plans: Vec::new(),
             translator: Translator::new(),
-            hot: HOT,
+            hot: HOT.load(Ordering::Relaxed),
             run: Vec::with_capacity(MAX_OPS),
             last: 0,
             #[cfg(test)]
             looked_up: 0,
+            #[cfg(test)]
+            cleared: 0,
         }
     }
 
@@ -158,7 +165,13 @@ impl<M: Machine> Blocks<M> {
         if let Some(translator) = &mut self.translator {
             translator.clear();
         }
+        // The host refuses: ops will do.
+        self.translator.take_if(|translator| translator.is_full());
         self.last = 0;
+        #[cfg(test)]
+        {
+            self.cleared += 1;
+        }
     }
 
     /// The block at `rip` that `fits`, by the block that ran last or by its place, and makes it the one that ran last.
@@ -289,8 +302,25 @@ impl<M: Machine> Blocks<M> {
             rip,
             end: run.end,
         });
+        if translator.is_lost() {
+            self.translator = None;
+            self.blocks.iter_mut().for_each(|block| block.run.native = 0);
+            return 0;
+        }
         self.blocks[self.last as usize].run.native = native.unwrap_or(0);
         native.unwrap_or(0)
+    }
+
+    /// For tests: from now on the host refuses to make memory executable.
+    #[cfg(test)]
+    pub fn refuse(&mut self) {
+        self.translator.as_mut().expect("this host lets its processes make code").refuse();
+    }
+
+    /// For tests: whether any block is host code.
+    #[cfg(test)]
+    pub fn has_host_code(&self) -> bool {
+        self.blocks.iter().any(|block| block.run.native != 0)
     }
 
     /// The op of a block at a distance from its start, and how many come before it.

@@ -3,6 +3,7 @@
 //! A walk checks permissions, sets accessed and dirty bits atomically, and gives the exact error code. Called by
 //! the TLB on a miss. Reads and writes nothing but page tables.
 
+use super::code_pages::CodePages;
 use super::exceptions::{Exception, pf};
 use super::machine::Machine;
 use super::state::{CpuState, cr0, cr4, efer};
@@ -90,8 +91,8 @@ trait Tables {
     fn mark(&mut self, at: u64, size: u64, old: u64, bits: u64) -> bool;
 }
 
-/// A processor's, which it marks.
-struct Live<'a, M>(&'a mut M);
+/// A processor's, which it marks; decoded code may lie in the same pages.
+struct Live<'a, M>(&'a mut M, &'a CodePages);
 
 impl<M: Machine> Tables for Live<'_, M> {
     fn entry(&mut self, at: u64, size: u64) -> u64 {
@@ -110,7 +111,11 @@ impl<M: Machine> Tables for Live<'_, M> {
             return true;
         }
         match self.0.ram(at & FRAME) {
-            Some(page) if self.0.writable(at & FRAME) => page.entry_exchange(at, size, old, old | bits),
+            Some(page) if self.0.writable(at & FRAME) => {
+                let done = page.entry_exchange(at, size, old, old | bits);
+                self.1.written(at);
+                done
+            }
             _ => true,
         }
     }
@@ -156,6 +161,19 @@ pub fn walk(
     access: Access,
     rights: Rights,
 ) -> Result<Translation, Exception> {
+    walk_by(s, m, &CodePages::default(), phys_bits, address, access, rights)
+}
+
+/// As [`walk`]; `code` is told of entries that are marked as accessed or dirty.
+pub(super) fn walk_by(
+    s: &CpuState,
+    m: &mut impl Machine,
+    code: &CodePages,
+    phys_bits: u32,
+    address: u64,
+    access: Access,
+    rights: Rights,
+) -> Result<Translation, Exception> {
     if s.cr0 & cr0::PG == 0 {
         // Linear addresses have 32 bits then. A state that no processor reaches (IA-32e mode without paging) may ask
         // for more, and must not reach beyond either.
@@ -163,7 +181,7 @@ pub fn walk(
         return Ok(Translation { address, write_ready: true, global: false, page_bits: 12 });
     }
     let mut w = Walk::new(s, phys_bits, address, access, rights);
-    let m = &mut Live(m);
+    let m = &mut Live(m, code);
     // An entry that changes under the walk makes it start over; a guest that keeps changing it gets a fault-free
     // walk without marked bits after a while rather than an endless one.
     for _ in 0..16 {

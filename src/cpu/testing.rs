@@ -28,6 +28,8 @@ pub struct TestMachine {
     /// What RDRAND and RDSEED find.
     pub random: Option<u64>,
     pub bell: AtomicBool,
+    /// A page that is not RAM any more.
+    pub moved: Option<u64>,
 }
 
 /// Where tests put things.
@@ -47,6 +49,7 @@ impl TestMachine {
             cr8: 0,
             random: None,
             bell: AtomicBool::new(false),
+            moved: None,
         }
     }
 
@@ -99,7 +102,7 @@ impl Machine for TestMachine {
     }
 
     fn ram(&mut self, page: u64) -> Option<HostPage> {
-        let p = self.ram.get_mut((page / PAGE as u64) as usize)?;
+        let p = self.ram.get_mut((page / PAGE as u64) as usize).filter(|_| self.moved != Some(page))?;
         // SAFETY: 4096 aligned bytes that live as long as the test's machine, which outlives its CPU's runs.
         Some(unsafe { HostPage::new(NonNull::from(&mut p.0).cast()) })
     }

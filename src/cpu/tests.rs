@@ -244,3 +244,16 @@ fn rdrand_and_rdseed_say_whether_they_had_a_number() {
     b.steps(1);
     assert_eq!((b.reg(gpr::RDX), b.c.state.rflags & rf::STATUS), (0, 0));
 }
+
+/// A unit that begins in the last canonical page and ends beyond it: #GP comes before the page fault, as without REP.
+#[test]
+fn repeated_strings_across_the_end_of_canonical_addresses_fault_as_one_does() {
+    for (bytes, register) in [([0xf3, 0xa5], gpr::RSI), ([0xf3, 0xa5], gpr::RDI), ([0xf3, 0xab], gpr::RDI)] {
+        let mut b = Bench::with_bytes(long_mode(), &bytes);
+        (b.c.state.gpr[gpr::RSI], b.c.state.gpr[gpr::RDI]) = (DATA, DATA + 64);
+        b.c.state.gpr[gpr::RCX] = 8;
+        b.c.state.gpr[register] = 0x7fff_ffff_fffe;
+        let Outcome::Exception(e) = b.step() else { panic!("no exception") };
+        assert_eq!((e.vector, e.code), (vector::GP, Some(0)), "{bytes:x?} {register}");
+    }
+}

@@ -181,3 +181,94 @@ fn targets_that_share_a_place_are_told_apart() {
     assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
     assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 50 + 50 * 7);
 }
+
+/// Bits that a page walk sets in an entry that is executed, too.
+#[test]
+fn a_page_walk_that_marks_an_entry_in_code_is_seen() {
+    // A function with an entry of a page directory in it: mov rax, imm64; ret.
+    let entry = CODE + 0x100;
+    // The address that goes through this entry of the directory in the code's page.
+    let through = 0x4000_0000 + ((0x100 / 8) << 21);
+    let mut p = native(|a| {
+        let (mut again, mut over) = (a.create_label(), a.create_label());
+        a.mov(ecx, 3).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.call(entry - 2).unwrap();
+        a.cmp(ecx, 2).unwrap();
+        a.jne(over).unwrap();
+        a.mov(edx, dword_ptr(rsi)).unwrap();
+        a.set_label(&mut over).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.hlt().unwrap();
+    });
+    p.m.poke(entry - 2, &[0x48, 0xb8]);
+    // 2 MiB from 0 on, present, writable, user; not accessed yet.
+    p.m.poke64(entry, 0x87);
+    p.m.poke(entry + 8, &[0xc3]);
+    p.m.poke64(TABLES + 0x1000 + 8, CODE | 0x27);
+    p.i.cpu.state.gpr[gpr::RSI] = through;
+    assert_eq!(p.run_at_most(1000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 0xa7);
+}
+
+/// The host stops making memory executable while blocks run as host code: they go on as ops.
+#[test]
+fn a_host_that_takes_its_leave_back_runs_ops() {
+    let mut p = native(|a| rounds(a, 1000));
+    assert_eq!(p.run_at_most(1000), Exit::Budget);
+    p.i.blocks.refuse();
+    // Another block, in the same page of host code.
+    p.m.poke(HANDLERS + 16 * 32, &[0x90, 0x48, 0xcf]);
+    p.i.cpu.interrupt(&mut p.m, 32).unwrap();
+    assert_eq!(p.run_at_most(1_000_000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 3000);
+    assert!(!p.i.blocks.has_host_code());
+}
+
+/// More blocks than there is room for: everything is forgotten, and nothing leads to what was there before.
+#[test]
+fn a_guest_with_more_code_than_room_goes_on() {
+    let mut p = native(|a| {
+        // Calls 40,000 functions, 24 bytes each, twice over.
+        let (mut twice, mut again) = (a.create_label(), a.create_label());
+        a.mov(edx, 2).unwrap();
+        a.set_label(&mut twice).unwrap();
+        a.mov(rbx, 0x23_0000_u64).unwrap();
+        a.mov(ecx, 40_000).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.call(rbx).unwrap();
+        a.add(rbx, 24).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.dec(edx).unwrap();
+        a.jnz(twice).unwrap();
+        a.hlt().unwrap();
+    });
+    for n in 0..40_000 {
+        // add eax, 1; jz +0; jz +0; ret
+        p.m.poke(0x23_0000 + 24 * n, &[0x83, 0xc0, 1, 0x74, 0, 0x74, 0, 0xc3]);
+    }
+    assert_eq!(p.run_at_most(10_000_000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 80_000);
+    assert!(p.i.blocks.cleared > 0, "there was room for all");
+}
+
+/// A page that is remapped while an entry of the TLB still speaks of it: what is lent from now on is not reached
+/// through what was said of the page before.
+#[test]
+fn an_entry_of_the_tlb_speaks_of_one_host_page() {
+    let mut p = native(|a| {
+        a.mov(rbx, DATA).unwrap();
+        a.mov(eax, dword_ptr(rbx)).unwrap();
+        a.hlt().unwrap();
+    });
+    assert_eq!(p.run_at_most(1000), Exit::Halt);
+    // Nothing is lent there any more. A write finds that out; a read must, too, from then on.
+    p.m.moved = Some(DATA);
+    let c = &mut p.i.cpu;
+    c.careful = true;
+    c.store::<u32, _>(&mut p.m, DATA, 5).unwrap();
+    assert_eq!(c.load::<u32, _>(&mut p.m, DATA).unwrap(), u32::MAX);
+    assert_eq!(p.m.mmio, [(DATA, vec![5, 0, 0, 0])]);
+}

@@ -530,7 +530,7 @@ impl Cpu {
             1 => Rights::SupervisorAc,
             _ => Rights::User,
         };
-        let found = paging::walk(&self.state, m, self.phys_bits, a, access, rights);
+        let found = paging::walk_by(&self.state, m, &self.code, self.phys_bits, a, access, rights);
         let t = match found {
             Ok(t) => t,
             Err(e) => return self.raise(e),
@@ -551,12 +551,15 @@ impl Cpu {
         let direct = tag | if page.is_some() { 0 } else { SLOW };
         let index = (self.tlb.set | ((a >> 12) as usize % WAYS)) % ENTRIES;
         let e = &mut self.tlb.entries[index];
+        let host = page.unwrap_or(HostPage::dangling());
+        // All tags of an entry speak of the same host page, also while one that was remapped is still lent.
         let same = [e.read, e.write, e.fetch].iter().any(|&t| t != NO_TAG && t & !SLOW == tag)
-            && e.physical & !OFFSET == frame;
+            && e.physical & !OFFSET == frame
+            && e.page == host;
         if !same {
             *e = EMPTY;
         }
-        e.page = page.unwrap_or(HostPage::dangling());
+        e.page = host;
         e.physical = frame | t.global as u64;
         match access {
             Access::Fetch => e.fetch = direct,
@@ -653,10 +656,14 @@ impl Cpu {
         bytes: u64,
         unit: u64,
     ) -> Result<u64, Stop> {
-        let source = self.locate(m, from, Access::Read)?;
-        let target = self.locate(m, to, Access::Write)?;
         let room = (PAGE - (from & OFFSET)).min(PAGE - (to & OFFSET)).min(bytes);
         let n = room & !(unit - 1);
+        if n == 0 {
+            // Whether the next page matters comes before any fault of this one.
+            return Ok(0);
+        }
+        let source = self.locate(m, from, Access::Read)?;
+        let target = self.locate(m, to, Access::Write)?;
         let (Some(a), Some(b)) = (source.page, target.page) else { return Ok(0) };
         if self.is_watched(from) || self.is_watched(to) {
             return Ok(0);
@@ -675,8 +682,11 @@ impl Cpu {
         bytes: u64,
         unit: u64,
     ) -> Result<u64, Stop> {
-        let target = self.locate(m, to, Access::Write)?;
         let n = (PAGE - (to & OFFSET)).min(bytes) & !(unit - 1);
+        if n == 0 {
+            return Ok(0);
+        }
+        let target = self.locate(m, to, Access::Write)?;
         let Some(page) = target.page.filter(|_| !self.is_watched(to)) else { return Ok(0) };
         // SAFETY: the page is lent and `n` does not reach past its end.
         unsafe { page.fill(to & OFFSET, value, n, unit) };

@@ -15,6 +15,11 @@ const PAGE: usize = 4096;
 pub(super) struct CodeMemory {
     base: NonNull<u8>,
     used: usize,
+    /// What was added may not be run any more.
+    lost: bool,
+    /// For tests: how often the host still makes memory executable.
+    #[cfg(test)]
+    pub permits: std::cell::Cell<u32>,
 }
 
 // SAFETY: the mapping belongs to this value alone.
@@ -29,7 +34,13 @@ impl CodeMemory {
         if at == libc::MAP_FAILED {
             return None;
         }
-        let memory = CodeMemory { base: NonNull::new(at.cast())?, used: 0 };
+        let memory = CodeMemory {
+            base: NonNull::new(at.cast())?,
+            used: 0,
+            lost: false,
+            #[cfg(test)]
+            permits: std::cell::Cell::new(u32::MAX),
+        };
         // Asked for once, so that a refusal is known before anything relies on it.
         (memory.protect(0, PAGE, false) && memory.protect(0, PAGE, true)).then_some(memory)
     }
@@ -55,11 +66,18 @@ impl CodeMemory {
             std::ptr::copy_nonoverlapping(code.as_ptr(), self.base.as_ptr().add(self.used), code.len())
         };
         if !self.protect(self.used, end, true) {
+            // The first of these pages holds the end of what was there before.
+            self.lost = true;
             return false;
         }
         // Code begins at a cache line of its own.
         self.used = end.next_multiple_of(64).min(SIZE);
         true
+    }
+
+    /// Whether the host has refused to make pages executable again that hold code from before: none of it may run.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Forgets all code; nobody may run it any more.
@@ -70,6 +88,13 @@ impl CodeMemory {
     /// Makes the pages of these bytes executable, or writable.
     fn protect(&self, from: usize, to: usize, executable: bool) -> bool {
         let (from, to) = (from / PAGE * PAGE, to.next_multiple_of(PAGE));
+        #[cfg(test)]
+        if executable {
+            match self.permits.get() {
+                0 => return false,
+                n => self.permits.set(n - 1),
+            }
+        }
         let rights = libc::PROT_READ | if executable { libc::PROT_EXEC } else { libc::PROT_WRITE };
         // SAFETY: pages of our own mapping; code in them is not running, since its only caller is in this call.
         unsafe { libc::mprotect(self.base.as_ptr().add(from).cast(), to - from, rights) == 0 }

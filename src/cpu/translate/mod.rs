@@ -152,13 +152,24 @@ impl<M: Machine> Translator<M> {
     pub fn clear(&mut self) {
         self.memory.clear();
         self.links.clear();
-        // What there was room for once there is room for again; if the host refuses all the same, nothing is made.
+        // What there was room for once there is room for again, unless the host refuses.
         self.full = !self.prepare();
     }
 
     /// Whether all blocks should be forgotten, to make room.
     pub fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// Whether no host code may run any more, that of other blocks included: the host has taken a right back.
+    pub fn is_lost(&self) -> bool {
+        self.memory.is_lost()
+    }
+
+    /// For tests: from now on the host refuses to make memory executable.
+    #[cfg(test)]
+    pub fn refuse(&mut self) {
+        self.memory.permits.set(0);
     }
 
     /// Writes what all blocks use: the way in, at the start, the way to handlers, the ways out.
