@@ -155,7 +155,7 @@ fn bytes(rng: &mut Rng) -> [u8; 15] {
 
 /// Instructions that are not for this test: they depend on the host's system or leave user mode. The tests of
 /// `src/cpu` and `tests/machine` have those.
-fn excluded(i: &Instruction) -> bool {
+pub fn excluded(i: &Instruction) -> bool {
     use iced_x86::FlowControl as F;
     let n = i.mnemonic();
     let sets_segment = (0..i.op_count())
@@ -305,7 +305,7 @@ fn place_image(rng: &mut Rng, s: &mut CpuState, memory: &mut [u8], target: u64) 
 }
 
 /// Mostly in the data pages, sometimes across their ends or in the page that cannot be written.
-fn operand_address(rng: &mut Rng) -> u64 {
+pub fn operand_address(rng: &mut Rng) -> u64 {
     let end = DATA + DATA_SIZE as u64;
     match rng.below(16) {
         0 => end - rng.below(40),
@@ -423,7 +423,7 @@ fn place_operand(rng: &mut Rng, i: &Instruction, s: &mut CpuState, target: u64) 
 }
 
 /// Contents of the data pages: one of a few, with fresh values about the operand.
-fn memory(rng: &mut Rng, target: u64) -> Vec<u8> {
+pub fn memory(rng: &mut Rng, target: u64) -> Vec<u8> {
     let mut m = contents()[rng.below(64) as usize].clone();
     let at = target.wrapping_sub(DATA).wrapping_sub(8);
     if let Some(here) = usize::try_from(at).ok().and_then(|at| m.get_mut(at..)) {

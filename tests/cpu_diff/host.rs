@@ -7,13 +7,14 @@
 #![expect(unsafe_code, reason = "signal handlers, fixed mappings and machine code")]
 
 use std::arch::x86_64::__cpuid_count;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, Once};
 
-use minivmm::cpu::state::rflags;
+use minivmm::cpu::state::{CpuState, rflags};
 use minivmm::cpu::xsave::{Layout, MAX_IMAGE as IMAGE, MXCSR_MASK, VectorState, component};
 
 use crate::generate::Case;
-use crate::machine::{CODE, DATA, DATA_SIZE, INT3, READ_ONLY};
+use crate::machine::{CODE, DATA, DATA_SIZE, INT3, PROGRAM, PROGRAM_SIZE, READ_ONLY};
+use crate::programs::Program;
 use crate::{RETIRED, Result};
 
 /// Components that a case sets and compares: all but PKRU.
@@ -147,9 +148,13 @@ impl Host {
     pub fn new() -> Self {
         let only = ONE.lock().unwrap_or_else(|e| e.into_inner());
         assert!(is_x86_feature_detected!("avx512f"), "this test needs a processor with AVX-512");
-        map(CODE, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
-        map(DATA, DATA_SIZE, libc::PROT_READ | libc::PROT_WRITE);
-        map(READ_ONLY, 4096, libc::PROT_READ);
+        static MAPPED: Once = Once::new();
+        MAPPED.call_once(|| {
+            map(CODE, 4096, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+            map(PROGRAM, PROGRAM_SIZE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+            map(DATA, DATA_SIZE, libc::PROT_READ | libc::PROT_WRITE);
+            map(READ_ONLY, 4096, libc::PROT_READ);
+        });
         let mut stack = vec![0u8; 256 << 10];
         // SAFETY: the stack lives as long as `Host`; the handler has the signature that SA_SIGINFO wants.
         unsafe {
@@ -165,7 +170,7 @@ impl Host {
 
     /// Runs the case's one instruction.
     pub fn run(&mut self, case: &Case) -> Result {
-        self.fill_frame(case);
+        self.fill_frame(&case.state);
         let at = (case.state.rip - CODE) as usize;
         // SAFETY: the mappings of `new`. The frame that comes back lies on the signal stack until the next signal.
         unsafe {
@@ -183,18 +188,42 @@ impl Host {
         }
     }
 
+    /// Runs a program until something stops it; vector registers are not looked at.
+    pub fn run_program(&mut self, p: &Program) -> Result {
+        self.fill_frame(&p.state);
+        let at = (p.state.rip - PROGRAM) as usize;
+        assert!(at + p.code.len() <= PROGRAM_SIZE);
+        // SAFETY: the mappings of `new`, and the code fits. As in `run`.
+        let context = unsafe {
+            std::ptr::write_bytes(CODE as *mut u8, 0, 4096);
+            std::ptr::write_bytes(PROGRAM as *mut u8, INT3, PROGRAM_SIZE);
+            std::ptr::copy_nonoverlapping(p.code.as_ptr(), (PROGRAM as *mut u8).add(at), p.code.len());
+            std::ptr::copy_nonoverlapping(p.memory.as_ptr(), DATA as *mut u8, DATA_SIZE);
+            &(*cpu_diff_enter(&*self.frame)).uc_mcontext
+        };
+        let mut state = p.state.clone();
+        let trap = general(context, &mut state);
+        Result { state, trap }
+    }
+
+    /// The program's pages as the last program left them.
+    pub fn program(&self) -> &[u8] {
+        // SAFETY: as in `memory`.
+        unsafe { std::slice::from_raw_parts(PROGRAM as *const u8, PROGRAM_SIZE) }
+    }
+
     /// The data pages as the last case left them.
     pub fn memory(&self) -> &[u8] {
         // SAFETY: mapped by `new`, written only by `run`, which takes `&mut self`.
         unsafe { std::slice::from_raw_parts(DATA as *const u8, DATA_SIZE) }
     }
 
-    fn fill_frame(&mut self, case: &Case) {
+    fn fill_frame(&mut self, state: &CpuState) {
         let f = &mut *self.frame;
-        f.gpr = case.state.gpr;
-        f.rip = case.state.rip;
-        f.rflags = case.state.rflags;
-        case.state
+        f.gpr = state.gpr;
+        f.rip = state.rip;
+        f.rflags = state.rflags;
+        state
             .vec
             .to_standard(&self.layout, COMPONENTS, &mut f.image)
             .expect("the image has room for all components");
@@ -202,26 +231,17 @@ impl Host {
 
     fn result_of(&self, case: &Case, c: &libc::mcontext_t, image: &[u8; IMAGE]) -> Result {
         let mut state = case.state.clone();
-        for (n, r) in GREGS.into_iter().enumerate() {
-            state.gpr[n] = c.gregs[r as usize] as u64;
-        }
-        state.rip = c.gregs[libc::REG_RIP as usize] as u64;
-        state.rflags = c.gregs[libc::REG_EFL as usize] as u64;
+        let trap = general(c, &mut state);
         // AMD's MXCSR has one bit more than `cpu/` accepts.
         let mxcsr = u32::from_le_bytes(std::array::from_fn(|n| image[24 + n]));
         let mut image = *image;
         image[24..28].copy_from_slice(&(mxcsr & MXCSR_MASK).to_le_bytes());
         state.vec = VectorState::from_standard(&self.layout, &image).expect("the kernel's image is good");
         state.vec.mxcsr = mxcsr;
-        let vector = c.gregs[libc::REG_TRAPNO as usize] as u8;
-        let code = c.gregs[libc::REG_ERR as usize] as u32;
-        let cr2 = if vector == 14 { c.gregs[libc::REG_CR2 as usize] as u64 } else { 0 };
-        let code = if matches!(vector, 10..=14 | 17) { code } else { 0 };
-        let trap = (vector, code, cr2);
         let behind = case.state.rip + case.bytes.len() as u64;
         if case.state.rflags & rflags::TF == 0 {
             // The breakpoint behind the instruction, or the page behind it, which is not there.
-            if vector == 3 && state.rip == behind + 1 {
+            if trap.0 == 3 && state.rip == behind + 1 {
                 state.rip = behind;
                 return Result { state, trap: RETIRED };
             } else if behind == CODE + 4096 && state.rip == behind && trap == (14, 0x14, behind) {
@@ -230,6 +250,19 @@ impl Host {
         }
         Result { state, trap }
     }
+}
+
+/// General registers, RIP and RFLAGS out of a signal's frame; gives the trap that it came from.
+fn general(c: &libc::mcontext_t, state: &mut CpuState) -> (u8, u32, u64) {
+    for (n, r) in GREGS.into_iter().enumerate() {
+        state.gpr[n] = c.gregs[r as usize] as u64;
+    }
+    state.rip = c.gregs[libc::REG_RIP as usize] as u64;
+    state.rflags = c.gregs[libc::REG_EFL as usize] as u64;
+    let vector = c.gregs[libc::REG_TRAPNO as usize] as u8;
+    let code = c.gregs[libc::REG_ERR as usize] as u32;
+    let cr2 = if vector == 14 { c.gregs[libc::REG_CR2 as usize] as u64 } else { 0 };
+    (vector, if matches!(vector, 10..=14 | 17) { code } else { 0 }, cr2)
 }
 
 /// libc's numbers of the general registers in the encoding's order.

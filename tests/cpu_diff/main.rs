@@ -4,12 +4,14 @@
 //! the seed is printed. What is not compared is in `mask.rs`, with the section of the SDM that leaves it undefined.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+mod blocks;
 mod generate;
 mod host;
 mod machine;
 mod mask;
 #[path = "../common/processor.rs"]
 mod processor;
+mod programs;
 
 use std::collections::BTreeMap;
 

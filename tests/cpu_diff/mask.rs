@@ -29,7 +29,8 @@ pub fn undefined_flags(case: &Case) -> u64 {
     mask
 }
 
-fn to_rflags(bits: u32) -> u64 {
+/// iced-x86's bits of status flags as those of RFLAGS.
+pub fn to_rflags(bits: u32) -> u64 {
     let table = [
         (RflagsBits::CF, rf::CF),
         (RflagsBits::PF, rf::PF),

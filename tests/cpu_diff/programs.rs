@@ -1,0 +1,479 @@
+//! Random programs of a few instructions: branches, calls, a loop, code that changes itself. All end by themselves.
+
+use iced_x86::{
+    Code, ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic as N, OpAccess, OpKind, Register,
+};
+
+use minivmm::cpu::CpuState;
+use minivmm::cpu::state::{gpr, rflags as rf};
+
+use crate::generate::{Rng, excluded, memory, operand_address};
+use crate::machine::{INT3, PROGRAM, PROGRAM_SIZE, user_state};
+use crate::mask::to_rflags;
+
+/// What the program starts from, and what is known of it.
+pub struct Program {
+    pub code: Vec<u8>,
+    pub state: CpuState,
+    pub memory: Vec<u8>,
+    /// Where instructions begin, and which status flags the SDM leaves open there, whatever way led there.
+    pub steps: Vec<(u64, u64)>,
+    /// It changes its own code.
+    pub changes_itself: bool,
+    /// It pushes RFLAGS.
+    pub shows_flags: bool,
+}
+
+impl Program {
+    /// Which status flags the SDM leaves open when the program stops at `rip`.
+    pub fn open_flags(&self, rip: u64) -> u64 {
+        self.steps.iter().find(|(at, _)| *at == rip).map_or(rf::STATUS, |(_, open)| *open)
+    }
+}
+
+/// Registers that hold addresses from the start to the end, and the small index.
+const ADDRESSES: [usize; 5] = [gpr::RBX, gpr::RBP, 12, 13, 14];
+const INDEX: usize = 15;
+
+/// A branch, or an address, that is not known yet.
+struct Pending {
+    /// Where its distance is, and how many bytes that has.
+    at: usize,
+    size: usize,
+    /// The slot that it leads to.
+    slot: usize,
+    open: u64,
+}
+
+struct Builder<'a> {
+    rng: &'a mut Rng,
+    info: InstructionInfoFactory,
+    start: u64,
+    code: Vec<u8>,
+    /// Status flags that the SDM leaves open here.
+    open: u64,
+    steps: Vec<(u64, u64)>,
+    pending: Vec<Pending>,
+    /// Immediates that may be changed: where, how many bytes.
+    immediates: Vec<(usize, usize)>,
+    /// Stores to code: where the distance is, how many bytes lie behind it, how many are stored.
+    changes: Vec<(usize, usize, usize)>,
+    /// Slots of the loop's body.
+    body: std::ops::Range<usize>,
+    slots: usize,
+    slot: usize,
+    shows_flags: bool,
+}
+
+/// One random program.
+pub fn program(rng: &mut Rng) -> Program {
+    let slots = 2 + rng.below(10) as usize;
+    let first = rng.below(slots as u64) as usize;
+    let body = if rng.below(3) == 0 {
+        first..(first + 1 + rng.below(4) as usize).min(slots)
+    } else {
+        slots + 1..slots + 1
+    };
+    let offset = match rng.below(4) {
+        0 => 4096 - rng.below(40),
+        1 => rng.below(64),
+        _ => rng.below(4096),
+    };
+    let mut b = Builder {
+        info: InstructionInfoFactory::new(),
+        start: PROGRAM + offset,
+        code: Vec::new(),
+        open: 0,
+        steps: Vec::new(),
+        pending: Vec::new(),
+        immediates: Vec::new(),
+        changes: Vec::new(),
+        body,
+        slots,
+        slot: 0,
+        shows_flags: false,
+        rng,
+    };
+    b.all();
+    let Builder { code, steps, changes, shows_flags, rng, start, .. } = b;
+    let mut state = state(rng);
+    state.rip = start;
+    let target = operand_address(rng);
+    let memory = memory(rng, target);
+    Program { code, state, memory, steps, changes_itself: !changes.is_empty(), shows_flags }
+}
+
+fn state(rng: &mut Rng) -> CpuState {
+    let mut s = user_state();
+    for r in &mut s.gpr {
+        *r = rng.value();
+    }
+    for n in ADDRESSES.into_iter().chain([gpr::RSI, gpr::RDI, 8]) {
+        s.gpr[n] = operand_address(rng);
+    }
+    s.gpr[INDEX] = rng.below(64).wrapping_sub(8);
+    s.gpr[gpr::RSP] =
+        if rng.below(12) == 0 { operand_address(rng) } else { operand_address(rng) & !7 | 0x100 };
+    s.rflags = rf::FIXED | rf::IF | rng.next() & rf::STATUS;
+    if rng.below(8) == 0 {
+        s.rflags |= rf::DF;
+    }
+    s
+}
+
+impl Builder<'_> {
+    fn all(&mut self) {
+        let mut head = 0;
+        for slot in 0..self.slots {
+            self.slot = slot;
+            self.bind();
+            if slot == self.body.start {
+                // mov ecx, n
+                self.step();
+                self.code.push(0xb9);
+                let rounds = 1 + self.rng.below(5) as u32;
+                self.code.extend(rounds.to_le_bytes());
+                head = self.code.len();
+                // Whatever comes round.
+                self.open = rf::STATUS;
+            }
+            match self.rng.below(12) {
+                0..=2 => self.branch(),
+                3 if self.rng.below(3) == 0 => self.change(),
+                4 if self.rng.below(3) == 0 && !self.body.contains(&slot) => self.repeated(),
+                _ => self.instruction(),
+            }
+            if slot + 1 == self.body.end {
+                // dec ecx; jnz head
+                self.step();
+                self.code.extend([0xff, 0xc9]);
+                self.open &= rf::CF;
+                self.step();
+                self.code.extend([0x0f, 0x85]);
+                let distance = head as i32 - (self.code.len() as i32 + 4);
+                self.code.extend(distance.to_le_bytes());
+            }
+        }
+        self.slot = self.slots;
+        self.bind();
+        self.step();
+        self.code.push(INT3);
+        let behind = self.start + self.code.len() as u64;
+        self.steps.push((behind, self.open));
+        for (at, behind, size) in std::mem::take(&mut self.changes) {
+            let fitting: Vec<usize> = self.immediates.iter().filter(|i| i.1 >= size).map(|i| i.0).collect();
+            // Else the breakpoint at the end, by itself.
+            let target = match fitting.len() {
+                0 => self.code.len() - 1,
+                n => fitting[self.rng.below(n as u64) as usize],
+            };
+            if fitting.is_empty() {
+                self.code[at + 4..at + 4 + size].fill(INT3);
+            }
+            let distance = target as i32 - (at + 4 + behind) as i32;
+            self.code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+            self.changes.push((at, behind, size));
+        }
+        assert!(self.code.len() + 4096 <= PROGRAM_SIZE);
+    }
+
+    /// An instruction begins here.
+    fn step(&mut self) {
+        self.steps.push((self.start + self.code.len() as u64, self.open));
+    }
+
+    /// Branches to this slot lead here.
+    fn bind(&mut self) {
+        let here = self.code.len();
+        for p in &self.pending {
+            if p.slot == self.slot {
+                let distance = (here - (p.at + p.size)) as i32;
+                assert!(p.size == 4 || distance < 128);
+                self.code[p.at..p.at + p.size].copy_from_slice(&distance.to_le_bytes()[..p.size]);
+                self.open |= p.open;
+            }
+        }
+        self.pending.retain(|p| p.slot != self.slot);
+    }
+
+    /// Four bytes, or one, that lead to a later slot: never into the loop past its beginning.
+    fn distance(&mut self, size: usize) {
+        let reach = if size == 1 { 1 } else { (self.slots - self.slot) as u64 };
+        let mut slot = self.slot + 1 + self.rng.below(reach) as usize;
+        if self.slot < self.body.start && slot > self.body.start && slot < self.body.end {
+            slot = self.body.start;
+        }
+        self.pending.push(Pending { at: self.code.len(), size, slot, open: self.open });
+        self.code.extend(&[0; 4][..size]);
+    }
+
+    fn branch(&mut self) {
+        let cc = self.rng.below(16) as u8;
+        match self.rng.below(12) {
+            0..=5 if self.is_known(0x70 | cc) => {
+                self.step();
+                if self.rng.below(3) == 0 {
+                    self.code.push(0x70 | cc);
+                    self.distance(1);
+                } else {
+                    self.code.extend([0x0f, 0x80 | cc]);
+                    self.distance(4);
+                }
+            }
+            0..=5 => self.instruction(),
+            6 => {
+                self.step();
+                self.code.push([0xe9, 0xe8][self.rng.below(2) as usize]);
+                self.distance(4);
+            }
+            7 => {
+                self.step();
+                self.code.push([0xeb, 0xe3][self.rng.below(2) as usize]);
+                self.distance(1);
+            }
+            // lea rax, [rip + there], and by it.
+            way => {
+                self.step();
+                self.code.extend([0x48, 0x8d, 0x05]);
+                self.distance(4);
+                let parts: &[&[u8]] = match way {
+                    8 => &[&[0xff, 0xe0]],
+                    9 => &[&[0xff, 0xd0]],
+                    10 => &[&[0x50], &[0xc2, 8, 0]],
+                    // mov [rbx + 8], rax; jmp [rbx + 8]
+                    _ => &[&[0x48, 0x89, 0x43, 8], &[0xff, 0x63, 8]],
+                };
+                for part in parts {
+                    self.step();
+                    self.code.extend(*part);
+                }
+            }
+        }
+    }
+
+    /// Whether the flags that a conditional branch looks at are known here.
+    fn is_known(&self, opcode: u8) -> bool {
+        let i = Decoder::new(64, &[opcode, 0], DecoderOptions::NONE).decode();
+        to_rflags(i.rflags_read()) & self.open == 0
+    }
+
+    /// A store to the immediate of some instruction.
+    fn change(&mut self) {
+        self.step();
+        let size = [1, 4][self.rng.below(2) as usize];
+        self.code.extend([if size == 1 { 0xc6 } else { 0xc7 }, 5]);
+        self.changes.push((self.code.len(), size, size));
+        let value = self.rng.value();
+        self.code.extend([0; 4]);
+        self.code.extend(&value.to_le_bytes()[..size]);
+    }
+
+    /// A repeated string instruction, with a count. Not CMPS: which of two faults comes first is the processor's affair.
+    fn repeated(&mut self) {
+        self.step();
+        self.code.push(0xb9);
+        let count = self.rng.below(24) as u32;
+        self.code.extend(count.to_le_bytes());
+        let compares = self.rng.below(3) == 0;
+        // A fault half-way leaves the flags as they were (SDM vol. 2, SCAS); AMD's processors have changed them.
+        let known = self.open;
+        self.open = if compares { rf::STATUS } else { known };
+        self.step();
+        self.open = known;
+        self.code.push([0xf3, 0xf2][if compares { self.rng.below(2) as usize } else { 0 }]);
+        if self.rng.below(2) == 0 {
+            self.code.push(0x48);
+        }
+        let opcodes = if compares { [0xae, 0xaf, 0xae, 0xaf] } else { [0xa4, 0xa5, 0xaa, 0xab] };
+        self.code.push(opcodes[self.rng.below(4) as usize]);
+    }
+
+    /// One instruction that is no branch, and whose every effect is defined.
+    fn instruction(&mut self) {
+        loop {
+            let mut bytes = encoding(self.rng);
+            let at = self.start + self.code.len() as u64;
+            let mut decoder = Decoder::with_ip(64, &bytes, at, DecoderOptions::NONE);
+            let i = decoder.decode();
+            if i.is_invalid() || !self.accepts(&i) {
+                continue;
+            }
+            let offsets = decoder.get_constant_offsets(&i);
+            if offsets.has_displacement() && offsets.displacement_size() >= 4 {
+                let target = operand_address(self.rng);
+                let d = match i.memory_base() {
+                    Register::None => target,
+                    Register::RIP | Register::EIP => target.wrapping_sub(at + i.len() as u64),
+                    _ => self.rng.below(256).wrapping_sub(128),
+                };
+                let (from, size) = (offsets.displacement_offset(), offsets.displacement_size());
+                bytes[from..from + size].copy_from_slice(&d.to_le_bytes()[..size]);
+            }
+            let shift = matches!(count(&i), Count::None);
+            if offsets.has_immediate() && !offsets.has_immediate2() && shift && i.mnemonic() != N::Push {
+                let from = self.code.len() + offsets.immediate_offset();
+                self.immediates.push((from, offsets.immediate_size()));
+            }
+            self.step();
+            self.shows_flags |= matches!(i.mnemonic(), N::Pushfq | N::Pushf);
+            self.code.extend(&bytes[..i.len()]);
+            self.open = open_behind(&i, self.open);
+            return;
+        }
+    }
+
+    fn accepts(&mut self, i: &Instruction) -> bool {
+        if i.flow_control() != FlowControl::Next || excluded(i) || !is_wanted(i) {
+            return false;
+        }
+        if to_rflags(i.rflags_read()) & self.open != 0 {
+            return false;
+        }
+        let (base, index) = (i.memory_base(), i.memory_index());
+        let reaches = base == Register::None
+            || base.is_ip()
+            || ADDRESSES.contains(&number(base))
+            || matches!(number(base), gpr::RSP | gpr::RSI | gpr::RDI);
+        let near = index == Register::None || number(index) == INDEX;
+        if i.mnemonic() != N::Lea && !(reaches && near) && self.rng.below(16) != 0 {
+            return false;
+        }
+        let wild = self.rng.below(40) == 0;
+        let counter = self.body.contains(&self.slot);
+        self.info.info(i).used_registers().iter().all(|used| {
+            let writes =
+                !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+            if !writes || !used.register().is_gpr() {
+                return true;
+            }
+            match number(used.register()) {
+                gpr::RCX => !counter,
+                gpr::RSP => {
+                    let popped = i.mnemonic() == N::Pop && number(i.op0_register()) == gpr::RSP;
+                    wild || i.is_stack_instruction() && !popped
+                }
+                n => wild || !(ADDRESSES.contains(&n) || n == INDEX),
+            }
+        })
+    }
+}
+
+/// Bytes that are likely to be an instruction that the translator has something to do with, or that may stand beside
+/// one.
+fn encoding(rng: &mut Rng) -> [u8; 15] {
+    let mut b: [u8; 15] = std::array::from_fn(|_| rng.next() as u8);
+    let mut at = 0;
+    let mut push = |v: u8| {
+        b[at] = v;
+        at += 1;
+    };
+    for (prefix, one_in) in [(0x66, 8), (0xf0, 20), (0x65, 32), (0x67, 40)] {
+        if rng.below(one_in) == 0 {
+            push(prefix);
+        }
+    }
+    if rng.below(3) != 0 {
+        push(0x40 | rng.below(16) as u8);
+    }
+    const ONE: [u8; 64] = [
+        0x80, 0x81, 0x83, 0x80, 0x81, 0x83, 0x84, 0x85, 0x88, 0x89, 0x8a, 0x8b, 0x88, 0x89, 0x8a, 0x8b, 0x8d,
+        0x8d, 0x63, 0x63, 0xc6, 0xc7, 0xc0, 0xc1, 0xc1, 0xd0, 0xd1, 0xd1, 0xd2, 0xd3, 0xf6, 0xf7, 0xf7, 0xfe,
+        0xff, 0xff, 0xff, 0xa8, 0xa9, 0x86, 0x87, 0x69, 0x6b, 0x8f, 0x68, 0x6a, 0x90, 0x98, 0x99, 0x9c, 0x9e,
+        0x9f, 0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xae, 0xf5, 0xf8, 0xf9, 0xfc, 0xfd, 0xc9,
+    ];
+    const TWO: [u8; 16] =
+        [0xb6, 0xb7, 0xbe, 0xbf, 0x1f, 0xaf, 0xb0, 0xb1, 0xc0, 0xc1, 0xa3, 0xab, 0xba, 0xba, 0xa4, 0xac];
+    match rng.below(12) {
+        0..=3 => push(rng.below(8) as u8 * 8 + rng.below(6) as u8),
+        4 => push(0x50 | rng.below(16) as u8),
+        5 => push([0xb0, 0xb8, 0x90][rng.below(3) as usize] | rng.below(8) as u8),
+        6 | 7 => {
+            push(0x0f);
+            push(match rng.below(4) {
+                0 => 0x40 | rng.below(16) as u8,
+                1 => 0x90 | rng.below(16) as u8,
+                2 => 0xc8 | rng.below(8) as u8,
+                _ => TWO[rng.below(16) as usize],
+            });
+        }
+        _ => push(ONE[rng.below(64) as usize]),
+    }
+    b
+}
+
+fn is_wanted(i: &Instruction) -> bool {
+    use N::*;
+    let in_memory = i.op_count() > 0 && i.op0_kind() == OpKind::Memory;
+    match i.mnemonic() {
+        Add | Or | Adc | Sbb | And | Sub | Xor | Cmp | Test | Mov | Movzx | Movsx | Lea | Push | Pop
+        | Inc | Dec | Neg | Not | Shl | Sal | Shr | Sar | Rol | Ror | Rcl | Rcr | Xchg | Xadd | Cmpxchg
+        | Imul | Mul | Cbw | Cwde | Cdqe | Cwd | Cdq | Cqo | Lahf | Sahf | Clc | Stc | Cmc | Cld | Std
+        | Nop | Leave | Pushfq => true,
+        Movsb | Movsw | Movsd | Movsq | Stosb | Stosw | Stosd | Stosq | Lodsb | Lodsw | Lodsd | Lodsq
+        | Scasb | Scasw | Scasd | Scasq => {
+            i.code() != Code::Movsd_xmm_xmmm64 && !i.has_rep_prefix() && !i.has_repne_prefix()
+        }
+        // A bit number in a register moves the operand.
+        Bt | Bts | Btr | Btc => !(in_memory && i.op1_kind() == OpKind::Register),
+        // AMD's processors read four bytes for the two.
+        Movsxd => bits(i) != 16,
+        // Of 16 bits their results are open.
+        Bswap | Shld | Shrd => bits(i) != 16,
+        // CMOVcc and SETcc.
+        _ => i.condition_code() != ConditionCode::None,
+    }
+}
+
+/// What a shift or rotation counts.
+enum Count {
+    /// It is none.
+    None,
+    By(u32),
+    /// CL.
+    Unknown,
+}
+
+fn count(i: &Instruction) -> Count {
+    match i.mnemonic() {
+        N::Shl | N::Sal | N::Shr | N::Sar | N::Shld | N::Shrd | N::Rol | N::Ror | N::Rcl | N::Rcr => {}
+        _ => return Count::None,
+    }
+    match i.op_kind(i.op_count() - 1) {
+        OpKind::Register => Count::Unknown,
+        _ => Count::By(u32::from(i.immediate8()) & if bits(i) == 64 { 63 } else { 31 }),
+    }
+}
+
+fn bits(i: &Instruction) -> u32 {
+    8 * match i.op0_kind() {
+        OpKind::Register => i.op0_register().size() as u32,
+        _ => i.memory_size().size() as u32,
+    }
+}
+
+/// Which status flags the SDM leaves open behind an instruction (see `mask::undefined_flags`).
+fn open_behind(i: &Instruction, open: u64) -> u64 {
+    let rotates = matches!(i.mnemonic(), N::Rol | N::Ror | N::Rcl | N::Rcr);
+    let results = rf::SF | rf::ZF | rf::PF;
+    match count(i) {
+        Count::None => {
+            let known = to_rflags(i.rflags_written() | i.rflags_cleared() | i.rflags_set());
+            open & !known | to_rflags(i.rflags_undefined())
+        }
+        Count::Unknown if rotates => open | rf::OF,
+        Count::Unknown => open | rf::OF | rf::AF | rf::CF,
+        Count::By(0) => open,
+        Count::By(1) if rotates => open & !rf::OF & !if bits(i) > 8 { rf::CF } else { 0 },
+        Count::By(_) if rotates => open | rf::OF,
+        Count::By(n) => {
+            let overflow = if n == 1 { 0 } else { rf::OF };
+            let carry = if n >= bits(i) { rf::CF } else { 0 };
+            open & !results & !rf::OF & !rf::CF | rf::AF | overflow | carry
+        }
+    }
+}
+
+fn number(r: Register) -> usize {
+    if r == Register::None { usize::MAX } else { r.full_register().number() }
+}
