@@ -1,5 +1,6 @@
 //! The software CPU on code, tables and state that the input makes up: no panic, no access outside the memory that it
-//! was given, bounded work for each instruction and each run.
+//! was given, bounded work for each instruction and each run. Everything is done twice, with blocks that become host
+//! code at once and with ops alone, and must come out the same after every turn.
 //!
 //! The input: a mode, bits to change in the state, a list of turns (budgets, interrupts, writes by "DMA"), patches of
 //! memory, and what is left is code. Without patches there are page tables that map all RAM, descriptor tables for
@@ -60,6 +61,7 @@ impl FuzzMachine {
     fn restart(&mut self, fresh: &FuzzMachine, noise: u64) {
         self.pages.copy_from_slice(&fresh.pages);
         (self.calls, self.noise, self.cr8) = (0, noise | 1, 0);
+        self.bell.store(false, Ordering::Relaxed);
     }
 
     fn check_canaries(&self) {
@@ -161,97 +163,128 @@ impl Machine for FuzzMachine {
     }
 }
 
-/// Made once: the cache of decoded code is large.
-struct Bench {
+/// A processor and its machine.
+struct Side {
     m: FuzzMachine,
-    /// With tables and nothing else.
-    fresh: FuzzMachine,
     cpu: Interpreter<FuzzMachine>,
     pages: Arc<CodePages>,
-    turns: Vec<Turn>,
+}
+
+impl Side {
+    fn new() -> Self {
+        let pages = Arc::new(CodePages::new(PAGES as u64 * 4096));
+        let cpu = Interpreter::new(CpuState::default(), pages.clone());
+        Side { m: FuzzMachine::new(), cpu, pages }
+    }
+
+    /// Does one turn; says how it ended, and whether nothing can come after it.
+    fn take(&mut self, turn: Turn) -> (Option<Exit>, bool) {
+        let Side { m, cpu, pages } = self;
+        (m.calls, cpu.retired) = (0, 0);
+        let ended = match turn.kind % 8 {
+            0 if cpu.cpu.interruptible() => (None, cpu.cpu.interrupt(m, turn.argument).is_err()),
+            1 => (None, cpu.cpu.interrupt(m, 2).is_err()),
+            2 => {
+                let at = (turn.argument as usize) << 9;
+                let word = m.next().to_le_bytes();
+                m.poke(at, &word);
+                pages.written(at as u64 % (PAGES as u64 * 4096));
+                (None, false)
+            }
+            3 => {
+                cpu.retired = 1;
+                (None, matches!(cpu.cpu.run_one(m, None), Outcome::Halt))
+            }
+            _ => {
+                let budget = turn.argument as u64 + 1;
+                let exit = cpu.run(m, budget);
+                assert!(cpu.retired <= budget + 32, "{} instructions for a budget of {budget}", cpu.retired);
+                (Some(exit), exit == Exit::Shutdown || exit == Exit::Halt && !cpu.cpu.interruptible())
+            }
+        };
+        assert!(m.calls <= CALLS_AT_MOST * (cpu.retired + 4), "{} calls to the machine", m.calls);
+        ended
+    }
+}
+
+/// Made once: the cache of decoded code is large.
+struct Bench {
+    /// With tables and nothing else.
+    fresh: FuzzMachine,
+    /// Whose blocks become host code, and whose blocks stay ops.
+    host_code: Side,
+    ops: Side,
 }
 
 thread_local! {
     static BENCH: RefCell<Bench> = {
-        let pages = Arc::new(CodePages::new(PAGES as u64 * 4096));
-        let mut cpu = Interpreter::new(CpuState::default(), pages.clone());
-        // Ops first, then host code.
-        cpu.translate_after(2);
-        RefCell::new(Bench { m: FuzzMachine::new(), fresh: FuzzMachine::new(), cpu, pages, turns: Vec::new() })
+        let mut ops = Side::new();
+        ops.cpu.translate_after(u16::MAX);
+        RefCell::new(Bench { fresh: FuzzMachine::new(), host_code: Side::new(), ops })
     };
 }
 
 /// The target.
 pub fn run(data: &[u8]) {
     BENCH.with_borrow_mut(|bench| {
-        let mut input = Input::new(data);
-        bench.set_up(&mut input);
-        bench.take_turns();
-        bench.m.check_canaries();
+        let turns = bench.set_up(&mut Input::new(data));
+        bench.take(&turns);
+        bench.host_code.m.check_canaries();
+        bench.ops.m.check_canaries();
     });
 }
 
 /// One step of the run.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Turn {
     kind: u8,
     argument: u8,
 }
 
 impl Bench {
-    fn set_up(&mut self, input: &mut Input) {
+    fn set_up(&mut self, input: &mut Input) -> Vec<Turn> {
         let mode = input.u8();
-        self.m.restart(&self.fresh, input.u64());
+        let Bench { fresh, host_code, ops } = self;
+        host_code.m.restart(fresh, input.u64());
         let mut s = state(mode, input);
         change(&mut s, input);
         for _ in 0..input.u8() % 16 {
             let at = input.u16() as usize * 2;
             let n = input.u8() % 65;
-            self.m.poke(at, input.bytes(n as usize));
+            host_code.m.poke(at, input.bytes(n as usize));
         }
-        self.turns =
+        let turns =
             (0..1 + input.u8() % 24).map(|_| Turn { kind: input.u8(), argument: input.u8() }).collect();
-        self.m.poke(CODE * 4096, input.bytes(3 * 4096));
-        self.pages.forget_all();
-        self.cpu.cpu.state = s;
-        self.cpu.reset();
-        self.cpu.want_window = mode & 0x80 != 0;
+        host_code.m.poke(CODE * 4096, input.bytes(3 * 4096));
+        ops.m.restart(&host_code.m, host_code.m.noise);
+        // At once, or ops first.
+        host_code.cpu.translate_after(1 + u16::from(mode >> 3 & 1));
+        for side in [host_code, ops] {
+            side.pages.forget_all();
+            side.cpu.cpu.state = s.clone();
+            side.cpu.reset();
+            side.cpu.want_window = mode & 0x80 != 0;
+        }
+        turns
     }
 
-    fn take_turns(&mut self) {
-        for turn in std::mem::take(&mut self.turns) {
-            let Bench { m, cpu, pages, .. } = self;
-            (m.calls, cpu.retired) = (0, 0);
-            let ended = match turn.kind % 8 {
-                0 if cpu.cpu.interruptible() => cpu.cpu.interrupt(m, turn.argument).is_err(),
-                1 => cpu.cpu.interrupt(m, 2).is_err(),
-                2 => {
-                    let at = (turn.argument as usize) << 9;
-                    let word = m.next().to_le_bytes();
-                    m.poke(at, &word);
-                    pages.written(at as u64 % (PAGES as u64 * 4096));
-                    false
-                }
-                3 => {
-                    cpu.retired = 1;
-                    matches!(cpu.cpu.run_one(m, None), Outcome::Halt)
-                }
-                _ => {
-                    let budget = turn.argument as u64 + 1;
-                    let exit = cpu.run(m, budget);
-                    assert!(
-                        cpu.retired <= budget + 32,
-                        "{} instructions for a budget of {budget}",
-                        cpu.retired
-                    );
-                    exit == Exit::Shutdown || exit == Exit::Halt && !cpu.cpu.interruptible()
-                }
-            };
-            assert!(m.calls <= CALLS_AT_MOST * (cpu.retired + 4), "{} calls to the machine", m.calls);
-            if ended {
-                return;
+    fn take(&mut self, turns: &[Turn]) {
+        let Bench { host_code, ops, .. } = self;
+        for (n, turn) in turns.iter().enumerate() {
+            let (one, other) = (host_code.take(*turn), ops.take(*turn));
+            let counted = (host_code.cpu.retired, ops.cpu.retired);
+            assert!(one == other, "turn {n}, {turn:?}: host code {one:?}, ops {other:?}");
+            assert!(counted.0 == counted.1, "turn {n}, {turn:?}: instructions {counted:?}");
+            let (a, b) = (&host_code.cpu.cpu.state, &ops.cpu.cpu.state);
+            assert!(a == b, "turn {n}, {turn:?}: host code {a:x?}\nops {b:x?}");
+            if one.1 {
+                break;
             }
         }
+        assert!(host_code.m.noise == ops.m.noise, "the machine was asked for something else");
+        let pages = host_code.m.pages.iter().zip(&ops.m.pages);
+        let other = pages.enumerate().position(|(_, (a, b))| a.0 != b.0);
+        assert!(other.is_none(), "page {other:?} differs (RAM page n is at 2n + 1)");
     }
 }
 
