@@ -153,7 +153,7 @@ fn from_ns(ns: u64) -> Timespec {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::event::EventLoop;
@@ -218,7 +218,11 @@ mod tests {
         let deadline = clock.now_ns() + 20 * MS;
         timer.wake_at(deadline);
         clock.pause();
-        assert!(woken.recv_timeout(Duration::from_millis(60)).is_err());
+        let end = Instant::now() + Duration::from_secs(5);
+        while timer.lock().armed != u64::MAX && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(woken.recv_timeout(Duration::from_millis(40)).is_err());
         assert_eq!(timer.lock().armed, u64::MAX, "it fired once and was not armed again");
         timer.wake_at(deadline + MS);
         assert!(woken.recv_timeout(Duration::from_millis(20)).is_err());

@@ -126,19 +126,20 @@ const ENTRY: EntryState = EntryState {
     gdt_limit: 0,
 };
 
-/// A thread that does as a vCPU's does; counts its generations and the times it rested.
-fn cpu(life: &Lifecycle, index: u32) -> std::thread::JoinHandle<(u64, u64)> {
+/// A thread that does as a vCPU's does, and ends with its last generation; it says when it has found that it is to rest.
+fn cpu(life: &Lifecycle, index: u32) -> (std::thread::JoinHandle<u64>, std::sync::mpsc::Receiver<()>) {
     let (life, kicked) = (life.clone(), Arc::new(Kicked::default()));
+    let (rests, resting) = std::sync::mpsc::channel();
     life.join_cpu(kicked.clone());
-    std::thread::spawn(move || {
-        let (mut generation, mut rested) = (0, 0);
+    let thread = std::thread::spawn(move || {
+        let mut generation = 0;
         while let Some((own, _)) = life.wait_start(generation, index, &mut |_| ()) {
             generation = own;
             loop {
                 match life.turn(own, index, &mut |_| ()) {
                     Turn::Over => break,
                     Turn::Rest => {
-                        rested += 1;
+                        rests.send(()).unwrap_or_default();
                         life.rest(own, index, &mut |_| ());
                     }
                     Turn::Run => {
@@ -150,8 +151,9 @@ fn cpu(life: &Lifecycle, index: u32) -> std::thread::JoinHandle<(u64, u64)> {
             }
             life.parked();
         }
-        (generation, rested)
-    })
+        generation
+    });
+    (thread, resting)
 }
 
 #[test]
@@ -161,7 +163,9 @@ fn a_pause_keeps_the_generation_and_a_reset_keeps_the_pause() {
     let turn = |own| life.turn(own, 0, &mut |_| ());
     assert!(life.pause(), "before the start");
     life.start(ENTRY);
-    std::thread::sleep(Duration::from_millis(5));
+    for (_, resting) in &cpus {
+        resting.recv().expect("the CPU has ended");
+    }
     assert_eq!(turn(1), Turn::Rest);
     life.resume();
     assert_eq!(turn(1), Turn::Run);
@@ -178,9 +182,8 @@ fn a_pause_keeps_the_generation_and_a_reset_keeps_the_pause() {
     }
     life.stop();
     life.finish();
-    for cpu in cpus {
-        let (generation, rested) = cpu.join().unwrap();
-        assert!(generation == 2 && rested >= 1, "{generation} {rested}");
+    for (thread, _resting) in cpus {
+        assert_eq!(thread.join().unwrap(), 2);
     }
 }
 

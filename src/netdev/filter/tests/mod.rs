@@ -62,6 +62,13 @@ impl Port {
     pub(super) fn send(&self, frame: &[u8]) -> Delivery {
         self.slot.send(&Frame::whole(frame))
     }
+    /// Waits until it has given all of its answers.
+    pub(super) fn has_answered(&self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !self.answers.lock().unwrap().is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     /// Waits until this many frames have come.
     pub(super) fn wait(&self, count: usize) -> Vec<Vec<u8>> {
         let end = Instant::now() + Duration::from_secs(10);
@@ -294,7 +301,7 @@ fn a_replay_sends_the_file_in_its_time_once_somebody_listens() {
         std::thread::sleep(Duration::from_millis(20));
         assert!(b.guest.frames().is_empty(), "switched off");
         b.filter.switch(true);
-        std::thread::sleep(Duration::from_millis(80));
+        b.guest.has_answered();
         assert!(b.guest.frames().is_empty(), "no room");
         let start = Instant::now();
         b.filter.far().peer_ready();
