@@ -64,7 +64,7 @@ impl Port {
     }
     /// Waits until it has given all of its answers.
     pub(super) fn has_answered(&self) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         while !self.answers.lock().unwrap().is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
