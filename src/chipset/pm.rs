@@ -20,6 +20,8 @@ pub const PM1_CONTROL: u64 = 4;
 pub const PM_TIMER: u64 = 8;
 /// SLP_TYP of S5, soft off.
 pub const SLEEP_TYPE_S5: u8 = 5;
+/// QEMU's: kernels that read no ACPI tables write it (2000h to port 604h). It is no other state's here.
+const SLEEP_TYPE_QEMU_S5: u8 = 0;
 
 const TIMER_HZ: u128 = 3_579_545;
 
@@ -125,7 +127,7 @@ impl PmBlock {
             }
             _ => None,
         });
-        if sleep == Some(SLEEP_TYPE_S5) {
+        if matches!(sleep, Some(SLEEP_TYPE_S5 | SLEEP_TYPE_QEMU_S5)) {
             self.power.request(PowerEvent::PowerOff);
         }
     }
@@ -189,6 +191,8 @@ mod tests {
         s.write(4, 1 << 13 | u64::from(SLEEP_TYPE_S5) << 10);
         assert_eq!(s.power.events(), [PowerEvent::PowerOff]);
         assert_eq!(s.read(4, Width::Word), 1 | u64::from(SLEEP_TYPE_S5) << 10, "SLP_EN reads 0, SCI_EN 1");
+        s.write(4, 0x2000);
+        assert_eq!(s.power.events(), [PowerEvent::PowerOff; 2], "as under QEMU");
     }
 
     #[test]
