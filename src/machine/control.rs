@@ -229,6 +229,10 @@ impl Controls for Control {
         }
     }
 
+    fn doctors_tell_again(&self) {
+        self.nics().iter().for_each(|nic| nic.watchers.doctor_tells_again());
+    }
+
     fn pci(&self) -> Vec<PciInfo> {
         self.pci.used_slots().into_iter().map(|slot| self.function(slot)).collect()
     }

@@ -23,8 +23,8 @@ pub enum EndReason {
     DebugExit(u8),
     /// The guest's kernel panicked: its own words, if they were seen on the console.
     Panic(String),
-    /// A vCPU met a triple fault.
-    TripleFault,
+    /// This vCPU met a triple fault.
+    TripleFault(u32),
     /// Every vCPU halted with interrupts off: nothing can wake the guest.
     Halted,
     /// `-d guest_errors=fatal`: the driver did something wrong.
@@ -41,6 +41,8 @@ pub enum EndReason {
     Signal(i32),
     /// We failed: what, where.
     Internal(String),
+    /// One of these, and where the guest's CPUs were then, for people.
+    At(Box<EndReason>, String),
 }
 
 /// Why a text of `-expect` can no longer be seen.
@@ -63,8 +65,9 @@ impl EndReason {
             Self::NotSeen(..) => 123,
             Self::Timeout(_) => 124,
             Self::Internal(_) => 125,
-            Self::Panic(_) | Self::TripleFault | Self::Halted => 126,
+            Self::Panic(_) | Self::TripleFault(_) | Self::Halted => 126,
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+            Self::At(reason, _) => reason.status(),
         }
     }
 
@@ -74,9 +77,9 @@ impl EndReason {
             Self::PowerOff | Self::CommandExit(_) | Self::DebugExit(_) | Self::Halted => {
                 (true, "guest-shutdown")
             }
-            Self::Reset | Self::TripleFault => (true, "guest-reset"),
+            Self::Reset | Self::TripleFault(_) => (true, "guest-reset"),
             Self::Panic(_) => (true, "guest-panic"),
-            Self::NotSeen(_, Unseen::BeforeEnd(end)) => return end.cause(),
+            Self::NotSeen(_, Unseen::BeforeEnd(end)) | Self::At(end, _) => return end.cause(),
             Self::Quit | Self::Expected(_) => (false, "host-qmp-quit"),
             Self::Signal(_) => (false, "host-signal"),
             Self::Setup(_)
@@ -97,7 +100,7 @@ impl EndReason {
             Self::Reset => "reset",
             Self::DebugExit(_) => "debug-exit",
             Self::Panic(_) => "panic",
-            Self::TripleFault => "triple-fault",
+            Self::TripleFault(_) => "triple-fault",
             Self::Halted => "halted",
             Self::DriverFinding(_) => "driver-finding",
             Self::Timeout(_) => "timeout",
@@ -106,6 +109,7 @@ impl EndReason {
             Self::Quit => "quit",
             Self::Signal(_) => "signal",
             Self::Internal(_) => "internal-error",
+            Self::At(reason, _) => reason.name(),
         }
     }
 }
@@ -120,7 +124,7 @@ impl fmt::Display for EndReason {
             Self::DebugExit(status) => write!(f, "isa-debug-exit, status {status}"),
             Self::Panic(words) if words.is_empty() => write!(f, "guest panicked"),
             Self::Panic(words) => write!(f, "guest panicked: {words}"),
-            Self::TripleFault => write!(f, "guest triple-faulted"),
+            Self::TripleFault(_) => write!(f, "guest triple-faulted"),
             Self::Halted => write!(f, "every CPU of the guest is halted with interrupts off"),
             Self::DriverFinding(what) => write!(f, "-d guest_errors=fatal: {what}"),
             Self::Timeout(after) => write!(f, "-timeout: {after:?} passed"),
@@ -134,6 +138,7 @@ impl fmt::Display for EndReason {
             Self::Quit => write!(f, "quit"),
             Self::Signal(number) => write!(f, "ended by signal {number}"),
             Self::Internal(what) => write!(f, "internal error: {what}"),
+            Self::At(reason, place) => write!(f, "{reason}; {place}"),
         }
     }
 }
@@ -155,7 +160,8 @@ mod tests {
             (EndReason::Timeout(Duration::from_secs(1)), 124),
             (EndReason::Internal(String::new()), 125),
             (EndReason::Panic(String::new()), 126),
-            (EndReason::TripleFault, 126),
+            (EndReason::TripleFault(0), 126),
+            (EndReason::At(Box::new(EndReason::Halted), String::new()), 126),
             (EndReason::Signal(15), 143),
         ];
         for (reason, status) in cases {

@@ -29,6 +29,7 @@ mod serial;
 mod signal_ends;
 pub mod vcpu_thread;
 pub mod watch;
+mod whereabouts;
 
 pub use crate::trace::help as trace_help;
 pub use accel_choice::help as accel_help;
@@ -219,6 +220,8 @@ impl Machine {
     pub fn run(mut self) -> EndReason {
         let reason = caught(|| self.generations()).unwrap_or_else(EndReason::Internal);
         let last_resort = LastResort::arm(self.last_resort.clone(), &reason, &self.control.failures);
+        let reason = caught(|| whereabouts::add(reason.clone(), &self.life, &self.reporter.watchers))
+            .unwrap_or(reason);
         self.stop();
         let end = Event::Shutdown { cause: reason.cause(), status: reason.status() };
         self.control.events.raise(&end);

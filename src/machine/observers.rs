@@ -29,6 +29,8 @@ type Covered = Arc<Mutex<Vec<(String, Arc<Coverage>)>>>;
 pub struct Watchers {
     doctor: Option<DoctorMode>,
     symbols: Arc<Symbols>,
+    /// Read for its symbols at the end, where they were not wanted before.
+    kernel: Option<PathBuf>,
     timelines: Vec<Arc<Timeline>>,
     /// Coverage of NICs, and the netdevs whose faults they meet.
     covered: Covered,
@@ -99,7 +101,8 @@ impl Watchers {
         let timelines = config.traces.iter().map(timeline).collect::<Result<_, _>>()?;
         let (doctor, life, notices) = (config.doctor, life.clone(), notices.clone());
         let (covered, clock) = (Arc::default(), clock.clone());
-        Ok(Self { doctor, symbols, timelines, covered, clock, breaks, life, notices })
+        let kernel = kernel.map(Path::to_owned);
+        Ok(Self { doctor, symbols, kernel, timelines, covered, clock, breaks, life, notices })
     }
 
     /// Who hears of faults that strike on cables.
@@ -151,6 +154,13 @@ impl Watchers {
         })
     }
 
+    /// Guest addresses with the names of what lies there, where those are known.
+    pub fn describe(&self, addresses: &[u64]) -> Vec<String> {
+        let own = self.kernel.as_deref().filter(|_| self.symbols.is_empty()).map(kernel_symbols);
+        let symbols = own.as_ref().unwrap_or(&self.symbols);
+        addresses.iter().map(|&address| symbols.describe(address)).collect()
+    }
+
     /// The run is over.
     pub fn finish(&self) {
         self.timelines.iter().for_each(|timeline| timeline.finish());
@@ -162,6 +172,11 @@ impl NicWatchers {
     pub fn findings(&self) -> Option<Vec<FindingReport>> {
         let findings = self.doctor.as_ref()?.findings();
         Some(findings.into_iter().map(|finding| self.report(finding)).collect())
+    }
+
+    /// The doctor's, if there is one: another driver was loaded.
+    pub fn doctor_tells_again(&self) {
+        self.doctor.iter().for_each(|doctor| doctor.tell_again());
     }
 
     fn report(&self, finding: Finding) -> FindingReport {

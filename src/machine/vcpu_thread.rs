@@ -112,7 +112,7 @@ fn run_generation(
                     return Ok(());
                 }
                 Exit::Shutdown => {
-                    life.end(EndReason::TripleFault);
+                    life.cpu_ended(EndReason::TripleFault(id));
                     return Ok(());
                 }
             },

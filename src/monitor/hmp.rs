@@ -52,8 +52,9 @@ static COMMANDS: &[Row] = &[
     row(&["fault_del"], "id", "end a fault", |c, rest| done(c.fault_del(required(rest, "fault_del id")?))),
     row(
         &["e1000"],
-        "break [REGISTER|EVENT|off]",
-        "stop when a NIC's register is accessed (TDT) or at a trace event (e1000_tx_writeback)",
+        "break [REGISTER|EVENT|off]|tell-again",
+        "stop when a NIC's register is accessed (TDT) or at a trace event (e1000_tx_writeback); \
+         let the driver doctor tell again what it has told (-d guest_errors)",
         e1000,
     ),
     row(&["help", "?"], "[command]", "this list, or one line of it", |_, word| help(COMMANDS, "", word)),
@@ -349,7 +350,11 @@ fn nic(commands: &Commands, rest: &str) -> Text {
 fn e1000(commands: &Commands, rest: &str) -> Text {
     match first_word(rest) {
         ("break", what) => commands.machine.device_break(what).map_err(CommandError::Generic),
-        _ => Err(CommandError::Generic("write e1000 break TDT, or e1000 break off".into())),
+        ("tell-again", "") => {
+            commands.machine.doctors_tell_again();
+            Ok(String::new())
+        }
+        _ => Err(CommandError::Generic("write e1000 break TDT, e1000 break off, or e1000 tell-again".into())),
     }
 }
 
@@ -508,6 +513,14 @@ mod tests {
         }
         assert!(run(&commands, "netdev_add tpa,id=n0").contains("did you mean 'tap'?"));
         assert_eq!(machine.told(), []);
+    }
+
+    #[test]
+    fn the_doctors_are_asked_to_tell_again() {
+        let (commands, machine) = commands();
+        assert_eq!(run(&commands, "e1000 tell-again"), "");
+        assert_eq!(machine.told(), [Told::TellAgain]);
+        assert!(run(&commands, "e1000 tell-again n0").contains("write e1000 break TDT"));
     }
 
     #[test]

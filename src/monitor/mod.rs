@@ -182,6 +182,9 @@ pub trait Controls: Debug + Send + Sync {
     /// One line, when nothing has that name or nobody debugs.
     fn device_break(&self, what: &str) -> Result<String, String>;
 
+    /// What the driver doctors have told already is told again when it happens next: another driver was loaded.
+    fn doctors_tell_again(&self);
+
     /// The PCI functions, by slot.
     fn pci(&self) -> Vec<PciInfo>;
 

@@ -21,6 +21,7 @@ pub enum Told {
     Frame(String, usize),
     /// A fault in a card.
     Fault(CardFault),
+    TellAgain,
 }
 
 /// The machine.
@@ -88,6 +89,10 @@ impl Controls for Recorder {
 
     fn device_break(&self, what: &str) -> Result<String, String> {
         Ok(format!("stops at {what}\n"))
+    }
+
+    fn doctors_tell_again(&self) {
+        self.note(Told::TellAgain);
     }
 
     fn pci(&self) -> Vec<PciInfo> {

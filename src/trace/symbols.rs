@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use object::{Object, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 /// A symbol is believed to reach so far, unless another begins.
 const LONGEST: u64 = 1 << 20;
@@ -44,13 +44,22 @@ impl Symbols {
 
     /// The symbols in `bytes`; none if it has none that can be read.
     pub fn of(bytes: &[u8]) -> Self {
-        let mut list = match object::File::parse(bytes) {
+        Self::ordered(match object::File::parse(bytes) {
             Ok(file) => elf(&file),
             Err(_) => map(&String::from_utf8_lossy(bytes)),
-        };
-        list.sort_unstable();
-        list.dedup_by_key(|symbol| symbol.0);
-        Self(list)
+        })
+    }
+
+    /// Of several at one address a function.
+    fn ordered(mut list: Vec<Symbol>) -> Self {
+        list.sort_unstable_by(|a, b| (a.address, a.is_label, &a.name).cmp(&(b.address, b.is_label, &b.name)));
+        list.dedup_by_key(|symbol| symbol.address);
+        Self(list.into_iter().map(|symbol| (symbol.address, symbol.name)).collect())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// `name+0x12` for an address behind a known symbol.
@@ -70,19 +79,36 @@ impl Symbols {
     }
 }
 
-fn elf(file: &object::File<'_>) -> Vec<(u64, String)> {
-    let code = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition());
-    code.filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?.to_owned()))).collect()
+struct Symbol {
+    address: u64,
+    name: String,
+    /// Not said to be a function: assembly without `.type`.
+    is_label: bool,
+}
+
+fn elf(file: &object::File<'_>) -> Vec<Symbol> {
+    let in_code = |symbol: &object::Symbol<'_, '_>| {
+        let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+        section.is_some_and(|section| section.kind() == SectionKind::Text)
+    };
+    let symbol = |symbol: object::Symbol<'_, '_>| {
+        let is_label = symbol.kind() != SymbolKind::Text;
+        let counts = !is_label || symbol.kind() == SymbolKind::Unknown && in_code(&symbol);
+        let name = symbol.name().ok().filter(|name| counts && symbol.is_definition() && !name.is_empty())?;
+        Some(Symbol { address: symbol.address(), name: name.to_owned(), is_label })
+    };
+    file.symbols().filter_map(symbol).collect()
 }
 
 /// Lines of address, type and name; T and t, W and w are code.
-fn map(text: &str) -> Vec<(u64, String)> {
+fn map(text: &str) -> Vec<Symbol> {
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let address = u64::from_str_radix(words.next()?, 16).ok()?;
         let kind = words.next()?;
         let name = words.next()?;
-        (matches!(kind, "T" | "t" | "W" | "w") && address != 0).then(|| (address, name.to_owned()))
+        let counts = matches!(kind, "T" | "t" | "W" | "w") && address != 0;
+        counts.then(|| Symbol { address, name: name.to_owned(), is_label: false })
     };
     text.lines().filter_map(line).collect()
 }
@@ -124,6 +150,17 @@ mod tests {
         // The program is loaded anywhere; how far apart its functions are stays.
         let apart = address("the_second_of_two").wrapping_sub(address("the_first_of_two"));
         assert_eq!((second as usize as u64).wrapping_sub(first as usize as u64), apart);
+    }
+
+    #[test]
+    fn a_label_names_what_no_function_does() {
+        let symbol = |address, name: &str, is_label| Symbol { address, name: name.to_owned(), is_label };
+        let symbols = Symbols::ordered(vec![
+            symbol(16, "a_label", true),
+            symbol(0, "start", true),
+            symbol(16, "main", false),
+        ]);
+        assert_eq!([1, 17].map(|address| symbols.name(address).unwrap()), ["start+0x1", "main+0x1"]);
     }
 
     #[test]

@@ -724,6 +724,26 @@ fn the_listener_hears_of_each_kind_once_and_the_rest_is_counted() {
 }
 
 #[test]
+fn another_driver_is_told_again_and_the_counts_go_on() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let doctor = Arc::new(Doctor::new(Model::default(), {
+        let told = told.clone();
+        move |finding| told.lock().unwrap().push((finding.kind.id, finding.moment.now_ns))
+    }));
+    let nic = TestNic::new(Config { observer: Some(doctor.clone()), ..Config::new(MAC) });
+    for _ in 0..2 {
+        nic.advance(1000);
+        (0..3).for_each(|_| {
+            nic.read(reg::IMC);
+        });
+        doctor.tell_again();
+    }
+    assert_eq!(*told.lock().unwrap(), [("E1000-REG-003", 1000), ("E1000-REG-003", 2000)]);
+    let [finding] = &doctor.findings()[..] else { panic!("one kind") };
+    assert_eq!((finding.count, finding.moment.now_ns), (6, 1000), "since the first of all");
+}
+
+#[test]
 fn the_documented_kinds_are_those_in_the_code() {
     let mut text = String::from(
         "\n| id | severity | what the driver did | what the real part does | manual |\n|---|---|---|---|---|\n",

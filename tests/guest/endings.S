@@ -43,18 +43,18 @@ poweroff:
 	mov $0x604, %dx			/* PM1a_CNT: SLP_TYP 5, SLP_EN */
 	mov $(5 << 10 | 1 << 13), %ax
 	out %ax, %dx
-	jmp wait
+	jmp halt
 
 reset:	mov $0xcf9, %dx
 	mov $6, %al
 	out %al, %dx
-	jmp wait
+	jmp halt
 
 debug_exit:
 	mov $0x501, %dx
 	mov $5, %al
 	out %al, %dx
-	jmp wait
+	jmp halt			/* as kernels do: that is not the end that counts */
 
 triple_fault:
 	lidt no_idt

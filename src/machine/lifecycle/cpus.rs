@@ -42,7 +42,7 @@ pub enum Turn {
 
 impl State {
     fn end_halted(&mut self) {
-        self.end.get_or_insert(self.command_status.map_or(EndReason::Halted, EndReason::CommandExit));
+        self.cpu_ended(self.command_status.map_or(EndReason::Halted, EndReason::CommandExit));
     }
 }
 
@@ -67,11 +67,12 @@ impl Lifecycle {
     pub fn wait_start(&self, seen: u64, cpu: u32, perform: &mut dyn FnMut(Job)) -> Option<(u64, StartState)> {
         let mut state = self.lock();
         loop {
-            if state.over {
-                return None;
-            }
             if state.is_open(seen) {
                 state = self.perform(state, cpu, perform);
+            }
+            // Behind the jobs: what changes while they are done wakes nobody who is not waiting yet.
+            if state.over {
+                return None;
             }
             if let Some(entry) = state.running
                 && state.generation > seen
@@ -129,6 +130,16 @@ impl Lifecycle {
         cpu: u32,
         f: impl FnOnce(&mut dyn Vcpu) -> R + Send + 'static,
     ) -> Option<R> {
+        self.with_cpu_within(JOB_LIMIT, cpu, f)
+    }
+
+    /// [`Self::with_cpu`] that waits so long only.
+    pub fn with_cpu_within<R: Send + 'static>(
+        &self,
+        limit: Duration,
+        cpu: u32,
+        f: impl FnOnce(&mut dyn Vcpu) -> R + Send + 'static,
+    ) -> Option<R> {
         let (done, result) = mpsc::channel();
         // Nobody waits any more when the time was up.
         let job: Job = Box::new(move |vcpu| done.send(f(vcpu)).unwrap_or_default());
@@ -142,7 +153,7 @@ impl Lifecycle {
         };
         self.shared.changed.notify_all();
         let begin = Instant::now();
-        while begin.elapsed() < JOB_LIMIT {
+        while begin.elapsed() < limit {
             let rests = self.lock().rests(cpu);
             if !rests {
                 kicker.kick();
@@ -186,6 +197,11 @@ impl Lifecycle {
     pub fn is_over_within(&self, time: Duration) -> bool {
         let wait = self.shared.changed.wait_timeout_while(self.lock(), time, |s| !s.over);
         wait.unwrap_or_else(PoisonError::into_inner).0.over
+    }
+
+    /// vCPU threads: a CPU cannot go on, for this reason.
+    pub fn cpu_ended(&self, reason: EndReason) {
+        self.change(|s| s.cpu_ended(reason));
     }
 
     /// Kicks until every CPU has seen that it is not to run.

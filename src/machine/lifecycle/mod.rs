@@ -272,6 +272,13 @@ impl State {
         self.running.is_some() && self.generation == generation
     }
 
+    /// The first reason wins, and so does what the guest has asked for: it goes on until the main thread has heard of that.
+    fn cpu_ended(&mut self, reason: EndReason) {
+        if self.request.is_none() {
+            self.end.get_or_insert(reason);
+        }
+    }
+
     fn rests(&self, cpu: u32) -> bool {
         self.paused || self.held >> cpu & 1 != 0
     }
@@ -298,7 +305,11 @@ fn decide(state: &mut State, no_reboot: bool) -> Option<Next> {
         PowerEvent::DebugExit(status) => Next::End(EndReason::DebugExit(status)),
         PowerEvent::Panicked => Next::End(EndReason::Panic(String::new())),
         PowerEvent::Reset if no_reboot => Next::End(EndReason::Reset),
-        PowerEvent::Reset => Next::Reset { guest: !std::mem::take(&mut state.reset_button) },
+        PowerEvent::Reset => {
+            // Until the next start, so that nothing a CPU still does on its way to rest counts.
+            state.request = Some(PowerEvent::Reset);
+            Next::Reset { guest: !std::mem::take(&mut state.reset_button) }
+        }
     })
 }
 

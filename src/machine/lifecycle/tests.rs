@@ -106,6 +106,41 @@ fn halting_every_cpu_ends_the_run_and_keeps_a_commands_status() {
     assert_eq!(life.next(false, None), Next::End(EndReason::CommandExit(4)));
 }
 
+#[test]
+fn what_the_guest_asked_for_wins_over_how_its_cpus_end_behind_it() {
+    for end in [EndReason::Halted, EndReason::TripleFault(0)] {
+        let life = Lifecycle::default();
+        life.request(PowerEvent::DebugExit(3));
+        life.cpu_ended(end.clone());
+        assert_eq!(life.next(false, None), Next::End(EndReason::DebugExit(3)));
+        // Also while the main thread is busy with it.
+        let life = Lifecycle::default();
+        life.request(PowerEvent::Reset);
+        assert_eq!(life.next(false, None), Next::Reset { guest: true });
+        life.cpu_ended(end.clone());
+        life.start(ENTRY);
+        assert!(life.lock().end.is_none());
+        life.cpu_ended(end.clone());
+        life.request(PowerEvent::PowerOff);
+        assert_eq!(life.next(false, None), Next::End(end), "it ended before it could ask");
+    }
+}
+
+#[test]
+fn a_run_that_ends_while_a_halted_cpu_does_a_job_is_over_for_it() {
+    let life = Lifecycle::default();
+    life.join_cpu(Arc::new(Kicked::default()));
+    life.start(ENTRY);
+    let (own, _) = life.wait_start(0, 0, &mut |_| ()).unwrap();
+    assert!(life.with_cpu_within(Duration::ZERO, 0, |_| ()).is_none(), "it waits for no answer");
+    let (over, is_over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let next = life.wait_start(own, 0, &mut |_| life.finish());
+        over.send(next.is_none()).unwrap();
+    });
+    assert!(is_over.recv_timeout(Duration::from_secs(60)).unwrap());
+}
+
 #[derive(Debug, Default)]
 struct Kicked(std::sync::atomic::AtomicBool);
 

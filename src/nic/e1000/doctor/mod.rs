@@ -44,7 +44,7 @@ pub struct Doctor {
 
 impl fmt::Debug for Doctor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Doctor").field("findings", &self.lock().findings.len()).finish_non_exhaustive()
+        f.debug_struct("Doctor").field("findings", &self.findings().len()).finish_non_exhaustive()
     }
 }
 
@@ -52,11 +52,26 @@ impl fmt::Debug for Doctor {
 struct State {
     model: Model,
     findings: Vec<Finding>,
+    /// Those from before [`Doctor::tell_again`].
+    earlier: Vec<Finding>,
     registers: Registers,
     access: registers::Watch,
     tx: transmit::Watch,
     rx: receive::Watch,
     causes: causes::Watch,
+}
+
+impl State {
+    fn all_findings(&self) -> Vec<Finding> {
+        let mut all = self.earlier.clone();
+        for finding in &self.findings {
+            match all.iter_mut().find(|known| known.kind == finding.kind) {
+                Some(known) => known.count += finding.count,
+                None => all.push(finding.clone()),
+            }
+        }
+        all
+    }
 }
 
 /// The registers as the driver knows them.
@@ -137,6 +152,7 @@ impl Doctor {
         let state = State {
             model,
             findings: Vec::new(),
+            earlier: Vec::new(),
             registers: Registers(vec![0; DWORDS]),
             access: registers::Watch::new(model),
             tx: transmit::Watch::default(),
@@ -148,7 +164,14 @@ impl Doctor {
 
     /// All findings so far, in the order in which they happened first.
     pub fn findings(&self) -> Vec<Finding> {
-        self.lock().findings.clone()
+        self.lock().all_findings()
+    }
+
+    /// From now on each kind is told again when it happens first: the driver may be another one.
+    pub fn tell_again(&self) {
+        let mut state = self.lock();
+        state.earlier = state.all_findings();
+        state.findings.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -160,7 +183,7 @@ impl Observer for Doctor {
     fn event(&self, moment: &Moment, event: &Event<'_>) {
         let fresh = {
             let mut state = self.lock();
-            let State { model, findings, registers, access, tx, rx, causes } = &mut *state;
+            let State { model, findings, earlier: _, registers, access, tx, rx, causes } = &mut *state;
             let known = findings.len();
             let mut chart = Chart { findings, moment: *moment, model: *model, known };
             match event {
