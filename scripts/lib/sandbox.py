@@ -2,9 +2,11 @@
 
 Used by scripts/sandbox and the lab's test. Talks to the guest by its agent alone, so that the driver cannot cut it off.
 """
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 
@@ -73,6 +75,71 @@ def stripped(path):
             return f.read()
 
 
+class Lines:
+    """Where in the driver's source an address of the guest lies, once the module is loaded."""
+
+    def __init__(self, source, module):
+        """source: the folder that the driver's files are in."""
+        self.source, self.module = os.path.realpath(source), module
+        self.sections = []  # start, end, name
+
+    def find_sections(self, agent):
+        """Asks the guest where it has put the module's code."""
+        status, words = quick(agent, f"cd /sys/module/{module_name(self.module)}/sections && grep -H . .text*")
+        tools = shutil.which("addr2line") and shutil.which("readelf")
+        if status or not tools:
+            return
+        headers = subprocess.run(["readelf", "-SW", self.module], capture_output=True, text=True).stdout
+        sizes = {name: int(size, 16) for name, size in re.findall(r"\] (\S+) +PROGBITS +\S+ +\S+ +(\S+)", headers)}
+        for name, start in re.findall(r"^(\S+):0x(\S+)$", words, re.M):
+            self.sections.append((int(start, 16), int(start, 16) + sizes.get(name, 0), name))
+
+    def describe(self, address):
+        """`function, file:line`, with what it was inlined into behind it; None for what is not the module's."""
+        for start, end, name in self.sections:
+            if start <= address < end:
+                line = ["addr2line", "-f", "-i", "-e", self.module, "-j", name, hex(address - start)]
+                words = subprocess.run(line, capture_output=True, text=True).stdout.splitlines()
+                return self._own(list(zip(words[::2], words[1::2])))
+        return None
+
+    def _own(self, frames):
+        """The driver's own frames, innermost first: register accesses are the kernel's inline functions."""
+        own = []
+        for function, place in frames:
+            path, _, line = place.split(" ")[0].rpartition(":")
+            path = os.path.realpath(os.path.join(self.source, path))
+            if path.startswith(os.path.dirname(self.source) + "/") and line.isdigit():
+                own.append(f"{function}, {os.path.relpath(path, self.source)}:{line}")
+        return " <- ".join(own) or None
+
+
+class Monitor:
+    """minivmm's QMP socket."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(10)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rb")
+        self.file.readline()
+        self._execute({"execute": "qmp_capabilities"})
+
+    def _execute(self, command):
+        self.socket.sendall(json.dumps(command).encode() + b"\n")
+        while "event" in (answer := json.loads(self.file.readline() or b"{}")):
+            pass
+        return answer
+
+    def tell_again(self):
+        """Another driver was loaded: what the doctor found in the one before is no longer known."""
+        self._execute({"execute": "human-monitor-command", "arguments": {"command-line": "e1000 tell-again"}})
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
 class OldStays(Failed):
     """What was loaded before does not let go, or has stopped the guest: only a new start helps."""
 
@@ -85,9 +152,10 @@ class Broken(Failed):
         self.alive = alive
 
 
-def load(agent, path, parameters=""):
+def load(agent, path, parameters="", before=lambda: None, placed=lambda: None):
     """Puts the module in place of what was loaded and loads it; what it and the kernel said.
 
+    before: called when the old ones are gone; placed: when the new one is in memory, before its interface comes up.
     Raises OldStays, Broken, or Failed for a module that the kernel refuses: the text says what went wrong.
     """
     name = module_name(path)
@@ -97,10 +165,12 @@ def load(agent, path, parameters=""):
         for old in [line.split()[0] for line in quick(agent, "cat /proc/modules")[1].splitlines()]:
             remove(agent, old)
         quick(agent, "dmesg -c > /dev/null")
+        before()
     except (AgentTimeout, AgentGone, AgentError) as error:
         raise OldStays(f"the guest no longer answers: {error}") from error
     try:
         status, words = quick(agent, f"insmod {FOLDER}/{name}.ko {parameters}")
+        placed()
         if status == 0 and "eth0" in quick(agent, "cat /proc/net/dev")[1]:
             more = quick(agent, "net-up")
             status, words = more[0], words + more[1]

@@ -89,13 +89,14 @@ def it_loads_and_replaces_by_key_and_by_command():
     global box
     write(says("first") + "return 0;")
     box = Box("--driver", FOLDER)
+    # The kernel's own words on the console, and not a second time in ours.
+    box.wait(rb"first of mine")
     box.wait(rb"mine is loaded")
-    box.wait(rb"first of mine", 30)
     # A key: built again, replaced.
     write(says("second") + "return 0;")
     os.write(box.fd, b"\x01r")
-    box.wait(rb"mine was loaded again")
-    box.wait(rb"second of mine", 30)
+    box.wait(rb"second of mine")
+    box.wait(rb"mine was loaded again", 30)
     said = replaced_by(says("third") + "return 0;", 0, "third of mine")
     want("second" not in said, said)
 
@@ -123,6 +124,30 @@ def a_driver_that_stops_the_kernel_is_taken_out():
     replaced_by('panic("of mine"); return 0;', 1, "mine ended the guest", "started anew without it")
     box.wait(rb"the machine runs without a driver")
     replaced_by(says("tenth") + "return 0;", 0, "tenth of mine")
+
+
+def findings_name_the_driver_s_line_and_are_told_again_for_the_next_driver():
+    more = """#include <linux/pci.h>
+    static u32 rd(void __iomem *at) { return readl(at); }
+    static noinline int wrong(void) {
+        struct pci_dev *pci = pci_get_device(0x8086, 0x100e, NULL);
+        void __iomem *bar = pci && !pci_enable_device(pci) ? pci_iomap(pci, 0, 0) : NULL;
+        if (!bar) return -ENODEV;
+        rd(bar + 0xd8); /* IMC, which cannot be read */
+        pci_iounmap(pci, bar);
+        return 0;
+    }"""
+    for _ in range(2):
+        write("return wrong();", more=more)
+        status, words = reload()
+        want(status == 0 and "warning E1000-REG-003" in words, words)
+        # With the inlined helper's line, and that of its caller.
+        want(re.search(r"0xffffffff[0-9a-f]{8} is rd, mine\.c:6 <- wrong, mine\.c:11$", words, re.M), words)
+        box.wait(rb"E1000-REG-003")
+        box.wait(rb"\[sandbox\] 0xffffffff[0-9a-f]{8} is rd, mine\.c:6 <- wrong")
+    write("return 0;")
+    status, words = reload()
+    want(status == 0 and "E1000" not in words, words)
 
 
 def it_ends_with_its_terminal_and_listens_no_more():
@@ -175,6 +200,7 @@ if __name__ == "__main__":
     harness.main(__file__, [
         it_loads_and_replaces_by_key_and_by_command, a_source_that_is_none_leaves_the_old_driver_where_it_is,
         a_driver_that_does_not_let_go_is_left_with_its_machine, after_an_oops_the_next_one_gets_a_new_machine,
-        a_driver_that_stops_the_kernel_is_taken_out, it_ends_with_its_terminal_and_listens_no_more,
+        a_driver_that_stops_the_kernel_is_taken_out,
+        findings_name_the_driver_s_line_and_are_told_again_for_the_next_driver, it_ends_with_its_terminal_and_listens_no_more,
         what_a_newcomer_gets_wrong_is_said_in_a_line, a_module_of_another_kernel_is_refused_with_advice,
     ])
