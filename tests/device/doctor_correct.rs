@@ -290,6 +290,20 @@ fn one_that_delays_reports_of_what_it_sends() {
     is_well(&doctor);
 }
 
+#[test]
+fn one_that_tests_itself_in_the_phy_without_a_link() {
+    let (mut nic, doctor) = bench();
+    nic.start_tx(16);
+    nic.write(reg::CTRL, 0);
+    nic.phy_write(0, 0x4140);
+    nic.send(&frame_to(OTHER, 60));
+    is_well(&doctor);
+    // The test is over.
+    nic.phy_write(0, 0x1140);
+    nic.send(&frame_to(OTHER, 60));
+    assert_eq!(ids(&doctor, Severity::Note), ["E1000-LNK-001"]);
+}
+
 /// The doctor, told late of each write to a tail register: as if its thread had lost the processor there.
 #[derive(Debug)]
 struct Late(Arc<Doctor>, AtomicBool);

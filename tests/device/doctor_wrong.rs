@@ -249,3 +249,32 @@ fn a_handler_that_masks_what_it_knows_and_never_reads_icr() {
     // Many registers, but in no time.
     assert_eq!(storm(false, 1000), [""; 0]);
 }
+
+#[test]
+fn a_receive_tail_that_is_one_too_far_or_two() {
+    let tail = |tail: u32| {
+        found(|nic| {
+            nic.start_rx(16, rctl::BAM);
+            (0..3).for_each(|_| {
+                nic.inject(&frame_to(MAC, 60));
+                nic.receive();
+            });
+            nic.write(reg::RDT, tail);
+        })
+    };
+    assert_eq!((tail(2), tail(3), tail(4)), (vec![], vec!["E1000-RX-005"], vec!["E1000-RX-006"]));
+}
+
+#[test]
+fn a_packet_that_never_ends_is_one_mistake() {
+    let (mut nic, doctor) = bench();
+    nic.start_tx(16);
+    for _ in 0..60 {
+        nic.queue_legacy(TX_BUFFERS, 60, txd::IFCS | txd::RS);
+        nic.ring_doorbell();
+    }
+    nic.queue_legacy(TX_BUFFERS, 60, FRAME);
+    nic.ring_doorbell();
+    let [finding] = &doctor.findings()[..] else { panic!("{:#?}", doctor.findings()) };
+    assert_eq!((finding.kind.id, finding.count), ("E1000-TX-009", 1));
+}

@@ -107,9 +107,11 @@ def topology_and_counters():
 
 def stop_stops_cpus_time_and_frames():
     vm.run("while :; do :; done >/dev/null 2>&1 & echo $! > /tmp/busy")
+    begin = time.monotonic()
     up = float(vm.run("cat /proc/uptime").split()[0])
     qmp.execute("stop")
     qmp.event("STOP")
+    stopped = time.monotonic()
     want(qmp.execute("query-status") == {"status": "paused", "running": False, "singlestep": False}, "status")
     pinger = Pinger(GUEST_IP)
     cpu = vm.cpu_seconds()
@@ -117,13 +119,16 @@ def stop_stops_cpus_time_and_frames():
     want(pinger.receive(2.0) == 0, "a stopped guest answered a ping")
     used = vm.cpu_seconds() - cpu
     want(used < 0.5, f"a stopped machine with a busy guest used {used:.2f} s of CPU time in 2 s")
+    stood = time.monotonic() - stopped
     qmp.execute("cont")
     qmp.event("RESUME")
     want(pinger.receive(10) == 1, "the frame that waited was lost")
     pinger.close()
     passed = float(vm.run("cat /proc/uptime").split()[0]) - up
-    # KVM takes short pauses for an attempt to synchronize counters; see docs/monitor.md.
-    want(passed < 1.8, f"{passed:.2f} s passed in the guest, which stood still for 2 s")
+    # However slow guest and host are, the stop is not among what has passed. KVM takes stops of less than a second for an
+    # attempt to synchronize counters (docs/monitor.md); this one is longer.
+    ran = time.monotonic() - begin - stood
+    want(passed < ran + 0.3, f"{passed:.2f} s passed in the guest, which ran for {ran:.2f} s and stood still for {stood:.2f} s")
     vm.run("kill $(cat /tmp/busy)")
 
 
