@@ -9,6 +9,7 @@ mod generate;
 mod host;
 mod machine;
 mod mask;
+mod pieces;
 #[path = "../common/processor.rs"]
 mod processor;
 mod programs;
