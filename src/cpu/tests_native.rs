@@ -272,3 +272,28 @@ fn an_entry_of_the_tlb_speaks_of_one_host_page() {
     assert_eq!(c.load::<u32, _>(&mut p.m, DATA).unwrap(), u32::MAX);
     assert_eq!(p.m.mmio, [(DATA, vec![5, 0, 0, 0])]);
 }
+
+/// Pages that lie side by side for the guest only.
+#[test]
+fn operands_across_pages_are_in_both() {
+    let (first, at) = (0x30_0000, 0x30_0ffc_u64);
+    let mut p = native(|a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 3).unwrap();
+        a.mov(rbx, at).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(rax, qword_ptr(rbx)).unwrap();
+        a.mov(rdx, rcx).unwrap();
+        a.shl(rdx, 33).unwrap();
+        a.or(rdx, rcx).unwrap();
+        a.mov(qword_ptr(rbx), rdx).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.hlt().unwrap();
+    });
+    p.m.poke64(TestMachine::pte(first), (DATA + 0x3000) | 0x67);
+    p.m.poke64(TestMachine::pte(first + 0x1000), DATA | 0x67);
+    assert_eq!(p.run_at_most(1000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 2 << 33 | 2);
+    assert_eq!((p.m.peek(DATA + 0x3ffc), p.m.peek(DATA)), ([1, 0, 0, 0], [2, 0, 0, 0]));
+}

@@ -24,9 +24,18 @@ pub struct Program {
     pub changes_itself: bool,
     /// It pushes RFLAGS.
     pub shows_flags: bool,
+    /// Where repeated string instructions are, in `code`.
+    repeated: Vec<std::ops::Range<usize>>,
 }
 
 impl Program {
+    /// Whether a repeated string instruction was written over, perhaps by itself: how many repetitions the processor does
+    /// before it reads the instruction again is its own affair. `pages` are those of the program, afterwards.
+    pub fn changes_a_repetition(&self, pages: &[u8]) -> bool {
+        let start = (self.state.rip - PROGRAM) as usize;
+        self.repeated.iter().any(|r| pages[start + r.start..start + r.end] != self.code[r.clone()])
+    }
+
     /// Which status flags the SDM leaves open when the program stops at `rip`.
     pub fn open_flags(&self, rip: u64) -> u64 {
         self.steps.iter().find(|(at, _)| *at == rip).map_or(rf::STATUS, |(_, open)| *open)
@@ -65,6 +74,7 @@ struct Builder<'a> {
     slots: usize,
     slot: usize,
     shows_flags: bool,
+    repeated: Vec<std::ops::Range<usize>>,
 }
 
 /// One random program.
@@ -94,15 +104,16 @@ pub fn program(rng: &mut Rng) -> Program {
         slots,
         slot: 0,
         shows_flags: false,
+        repeated: Vec::new(),
         rng,
     };
     b.all();
-    let Builder { code, steps, changes, shows_flags, rng, start, .. } = b;
+    let Builder { code, steps, changes, shows_flags, repeated, rng, start, .. } = b;
     let mut state = state(rng);
     state.rip = start;
     let target = operand_address(rng);
     let memory = memory(rng, target);
-    Program { code, state, memory, steps, changes_itself: !changes.is_empty(), shows_flags }
+    Program { code, state, memory, steps, changes_itself: !changes.is_empty(), shows_flags, repeated }
 }
 
 fn state(rng: &mut Rng) -> CpuState {
@@ -277,6 +288,7 @@ impl Builder<'_> {
         let count = self.rng.below(24) as u32;
         self.code.extend(count.to_le_bytes());
         let compares = self.rng.below(3) == 0;
+        let begin = self.code.len();
         // A fault half-way leaves the flags as they were (SDM vol. 2, SCAS); AMD's processors have changed them.
         let known = self.open;
         self.open = if compares { rf::STATUS } else { known };
@@ -288,6 +300,7 @@ impl Builder<'_> {
         }
         let opcodes = if compares { [0xae, 0xaf, 0xae, 0xaf] } else { [0xa4, 0xa5, 0xaa, 0xab] };
         self.code.push(opcodes[self.rng.below(4) as usize]);
+        self.repeated.push(begin..self.code.len());
     }
 
     /// One instruction that is no branch, and whose every effect is defined.
