@@ -2,7 +2,7 @@
 
 use iced_x86::code_asm::*;
 
-use super::state::{gpr, rflags as rf};
+use super::state::{cr0, gpr, rflags as rf};
 use super::testing::*;
 use super::tests_run::{HANDLERS, Program, program};
 use super::*;
@@ -296,4 +296,96 @@ fn operands_across_pages_are_in_both() {
     assert_eq!(p.run_at_most(1000), Exit::Halt);
     assert_eq!(p.i.cpu.state.gpr[gpr::RAX], 2 << 33 | 2);
     assert_eq!((p.m.peek(DATA + 0x3ffc), p.m.peek(DATA)), ([1, 0, 0, 0], [2, 0, 0, 0]));
+}
+
+/// A page for the supervisor only, whose code the kernel has just run, is none that a process may run.
+#[test]
+fn code_of_the_kernel_is_not_run_for_a_process() {
+    let f = 0x15_0000_u64;
+    let mut p = native(|a| {
+        a.mov(rbx, f).unwrap();
+        a.call(rbx).unwrap();
+        for word in [0x2b, STACK as i32, 2, 0x33] {
+            a.push(word).unwrap();
+        }
+        a.push(rbx).unwrap();
+        a.iretq().unwrap();
+    });
+    p.m.poke64(TestMachine::pte(f), f | 3);
+    p.m.poke(f, &[0x83, 0xc0, 1, 0xc3]);
+    assert_eq!(p.run_at_most(1000), Exit::Halt);
+    let state = &p.i.cpu.state;
+    assert_eq!(((state.rip - 1 - HANDLERS) / 16, state.cr2), (u64::from(vector::PF), f));
+    assert_eq!(state.gpr[gpr::RAX], 1, "run by the kernel only");
+    let error = state.gpr[gpr::RSP];
+    assert_eq!(p.m.peek64(error), 0x15, "present, user, fetch");
+}
+
+/// A page that the TLB knows does not spare an address its check.
+#[test]
+fn alignment_is_checked_where_the_page_is_known() {
+    let mut state = user_mode();
+    state.cr0 |= cr0::AM;
+    state.rflags |= rf::AC;
+    let mut p = program(state, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 3).unwrap();
+        a.mov(rbx, DATA).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(rax, qword_ptr(rbx)).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.mov(rax, qword_ptr(rbx + 1)).unwrap();
+    });
+    p.i.translate_after(1);
+    assert_eq!(p.run_at_most(1000), Exit::Halt);
+    assert_eq!((p.i.cpu.state.rip - 1 - HANDLERS) / 16, u64::from(vector::AC));
+}
+
+/// What was known before CR3 was loaded is not used behind it.
+#[test]
+fn a_load_of_cr3_forgets_translations() {
+    let (page, entry) = (0x30_0000_u64, TestMachine::pte(0x30_0000));
+    let mut p = native(|a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 3).unwrap();
+        a.mov(rbx, page).unwrap();
+        a.mov(rdi, entry).unwrap();
+        a.xor(edx, edx).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.shl(rdx, 8).unwrap();
+        a.add(rdx, qword_ptr(rbx)).unwrap();
+        a.add(qword_ptr(rdi), 0x1000).unwrap();
+        a.mov(rax, cr3).unwrap();
+        a.mov(cr3, rax).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+        a.hlt().unwrap();
+    });
+    for n in 0..4 {
+        p.m.poke64(page + 0x1000 * n, n + 1);
+    }
+    assert_eq!(p.run_at_most(1000), Exit::Halt);
+    assert_eq!(p.i.cpu.state.gpr[gpr::RDX], 0x01_0203);
+}
+
+/// The flags in the frame of a fault are those of the instructions before it.
+#[test]
+fn a_fault_finds_the_flags_of_what_came_before() {
+    for (take, zero, carry) in [(1, rf::ZF, 0), (2, 0, rf::CF)] {
+        let mut p = native(|a| {
+            a.mov(eax, 1).unwrap();
+            a.mov(rbx, 0x3f_f000_u64).unwrap();
+            a.sub(eax, take).unwrap();
+            a.mov(rdx, qword_ptr(rbx)).unwrap();
+            // Whose flags are not needed, since these overwrite them.
+            a.xor(edx, edx).unwrap();
+            a.hlt().unwrap();
+        });
+        p.m.poke64(TestMachine::pte(0x3f_f000), 0);
+        assert_eq!(p.run_at_most(1000), Exit::Halt);
+        assert_eq!((p.i.cpu.state.rip - 1 - HANDLERS) / 16, u64::from(vector::PF));
+        let frame = p.i.cpu.state.gpr[gpr::RSP];
+        assert_eq!(p.m.peek64(frame + 24) & (rf::ZF | rf::CF), zero | carry);
+    }
 }
