@@ -39,7 +39,7 @@ pub enum Exit {
 }
 
 /// Has every processor that is made from now on make host code of a block at its first run. For tests with a whole
-/// guest (`examples/translate_at_once.rs`): a run of seconds then translates what else takes hours to become hot.
+/// guest (`tests/guest/translate_at_once.rs`): a run of seconds then translates what else takes hours to become hot.
 pub fn translate_from_first_run() {
     blocks::HOT.store(1, Ordering::Relaxed);
 }

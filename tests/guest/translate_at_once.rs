@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-#[path = "../src/main.rs"]
+#[path = "../../src/main.rs"]
 mod program;
 
 fn main() -> ExitCode {
