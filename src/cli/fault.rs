@@ -164,6 +164,13 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, text: &'stat
 
 const ID: Key = key("id", Kind::Str, "", "name of the plan (default: fault0 and so on)");
 const NETDEV: Key = key("netdev", Kind::Str, "", "id of the netdev whose cable it is (required)");
+const EVERY: Key = key(
+    "every",
+    Kind::Uint64,
+    "1",
+    "behind those of skip=, each how-many-th may be hit: 1 all, 2 each second",
+);
+const RATE: Key = key("rate", Kind::Str, "100%", "the chance of each that may be hit, in percent");
 const COMMON_KEYS: &[Key] = &[ID, NETDEV];
 const FRAME_KEYS: &[Key] = &[
     ID,
@@ -171,13 +178,8 @@ const FRAME_KEYS: &[Key] = &[
     key("queue", Kind::Str, "all", "rx: what the netdev gets from the guest; tx: what it sends to the guest"),
     key("match", Kind::Str, "", "HEX or HEX@OFFSET: only frames with these bytes there"),
     key("skip", Kind::Uint64, "0", "frames let alone at first"),
-    key(
-        "every",
-        Kind::Uint64,
-        "1",
-        "behind those of skip=, each how-many-th may be hit: 1 all, 2 each second",
-    ),
-    key("rate", Kind::Str, "100%", "the chance of each that may be hit, in percent"),
+    EVERY,
+    RATE,
     key("count", Kind::Uint64, "", "frames that are hit at most"),
     key(
         "seed",
@@ -190,13 +192,8 @@ const CARD_KEYS: &[Key] = &[
     ID,
     key("device", Kind::Str, "", "id of the -device (default: the only NIC)"),
     key("skip", Kind::Uint64, "0", "events let alone at first"),
-    key(
-        "every",
-        Kind::Uint64,
-        "1",
-        "behind those of skip=, each how-many-th may be hit: 1 all, 2 each second",
-    ),
-    key("rate", Kind::Str, "100%", "the chance of each that may be hit, in percent"),
+    EVERY,
+    RATE,
     key("count", Kind::Uint64, "", "events that are hit at most"),
     key(
         "seed",
